@@ -319,9 +319,11 @@ class Search:
         self.ledger.begin(workers=self.slots)
         self.start_pool()
 
+    def assignment(self, child_id: int) -> Assignment:
+        return Assignment(child_id=child_id, architecture=ARCHITECTURE, seed=100 + child_id)
+
     async def replica(self, child_id: int) -> None:
-        assignment = Assignment(child_id=child_id, architecture=ARCHITECTURE, seed=100 + child_id)
-        outcome = await self.pool.evaluate(assignment)
+        outcome = await self.pool.evaluate(self.assignment(child_id))
         self.ledger.finish(child_id, outcome, 0.0)
         self.ended_at[child_id] = self.now()
 

@@ -678,3 +678,53 @@ def test_workers_that_come_later_are_used_and_known_to_the_next_pool() -> None:
     search = tell(Search(children=8, slots=1), story, within_s=60)
     assert [search.attempts(child) for child in range(1, 9)] == [[("outcome", None)]] * 8
     assert Counter(attempt.slot for child in range(1, 9) for attempt in search.ledger.attempts(child)) == {0: 4, 1: 4}
+
+
+def test_children_that_are_collected_come_in_the_order_in_which_they_end() -> None:
+    seconds = {1: 30.0, 2: 10.0, 3: 20.0, 4: 10.0}
+    search = Search(children=4, slots=4, seconds=seconds.__getitem__)
+    answers: list[tuple[int, ...]] = []
+
+    async def story(search: Search) -> None:
+        left = list(seconds)
+        collected = await search.pool.collect([search.assignment(child_id) for child_id in left])
+        while True:
+            assert not collected.unknown
+            answers.append(tuple(child_id for child_id, _ in collected.ended))
+            for child_id, outcome in collected.ended:
+                search.ledger.finish(child_id, outcome, 0.0)
+                left.remove(child_id)
+            if not left:
+                return
+            collected = await search.pool.collect([], left)
+
+    async def whole() -> None:
+        await search.begin(ask=False)
+        await story(search)
+
+    run_virtually(whole())
+    assert answers == [(2, 4), (3,), (1,)]
+    assert all(search.attempts(child_id) == [("outcome", None)] for child_id in seconds)
+
+
+def test_a_pool_that_was_started_again_asks_for_the_children_that_it_does_not_know() -> None:
+    """One has ended while nobody heard of it, one is in training, and one waits for a worker."""
+    search = Search(children=3, slots=2, seconds=lambda child_id: 10.0 * child_id)
+
+    async def whole() -> None:
+        await search.begin(ask=False)
+        assignments = [search.assignment(child_id) for child_id in (1, 2, 3)]
+        lost = asyncio.create_task(search.pool.collect(assignments))
+        await asyncio.sleep(START_S + 5)
+        lost.cancel()
+        await asyncio.sleep(10)
+        search.start_pool(ask=False)
+        assert (await search.pool.collect([], [1, 2, 3])).unknown == {1, 2, 3}
+        ended: list[int] = []
+        while len(ended) < 3:
+            left = [one for one in assignments if one.child_id not in ended]
+            ended += [child_id for child_id, _ in (await search.pool.collect(left)).ended]
+        assert ended == [1, 2, 3]
+
+    run_virtually(whole())
+    assert Counter(t.child_id for t in search.world.trained) == {1: 1, 2: 1, 3: 1}

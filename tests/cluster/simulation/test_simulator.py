@@ -164,11 +164,11 @@ def test_failed_replicas_resume_and_no_child_is_trained_twice() -> None:
 
 def test_a_push_whose_replica_died_before_the_reply_counts_once() -> None:
     """It hears of each push a minute later, and dies in one of three of these minutes."""
-    config = learning(search(children=400, replicas=5))
+    config = learning(search(children=480, replicas=5))
     times = ChildSeconds("constant", 60.0)
     found, _ = run_search(config, ClusterModel(child_seconds=times, delay_s=60.0, replica_mtbf_s=2 * HOUR_S))
     assert found.replica_failures > 20
-    assert found.pushes == 50
+    assert found.pushes == 60
 
 
 def test_children_over_their_timeout_are_ended_in_time() -> None:

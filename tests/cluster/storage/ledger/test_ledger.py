@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 
 from child_trainer.outcome import Cause, Failure, Outcome
 from child_trainer.supernets.jobs import Score, Steps
-from cluster.search.records import BatchResult, Verdict
+from cluster.search.records import BatchResult, Ended, LedgerCall, Verdict
 from cluster.search.seeding import child_seed
 from cluster.storage.ledger.ledger import Ledger
 from controller.searcher import Lane, Proposal
@@ -64,6 +64,48 @@ def test_a_batch_is_durable(ledger: Ledger, path: Path) -> None:
     assert (batch.replica, batch.number, batch.versions) == (0, 1, (5, 6))
     assert reader.open_batch(1) is None
     reader.close()
+
+
+def test_calls_that_share_a_message_are_made_in_order_and_durable_together(ledger: Ledger, path: Path) -> None:
+    ledger.admit(0, 1, proposals(2), ())
+    with closing(sqlite3.connect(path)) as reader:
+        seen: list[int] = []
+        ledger.look = lambda: seen.append(reader.execute("SELECT count(*) FROM attempts").fetchone()[0])  # type: ignore[attr-defined]
+        answers = ledger.make_all(
+            [
+                LedgerCall("start", (1, "w", "a"), {"slot": 3}),
+                LedgerCall("look"),
+                LedgerCall("end_attempt", ("a", outcome(), Verdict.OUTCOME)),
+                LedgerCall("finish_all", ([Ended(1, outcome(), 0.5)],)),
+                LedgerCall("completed"),
+            ]
+        )
+        ledger.look()  # type: ignore[attr-defined]
+    assert answers is not None
+    assert (answers[0], answers[2], answers[4]) == (None, True, 1)
+    assert [record.reward for record in answers[3]] == [0.5]
+    assert seen == [0, 1], "another reader must see all of it or nothing"
+
+
+def test_a_call_that_fails_takes_those_with_it_that_share_its_message(ledger: Ledger) -> None:
+    ledger.admit(0, 1, proposals(2), ())
+    start = LedgerCall("start", (1, "w", "a"))
+    assert ledger.make_all([start, LedgerCall("finish", (7, outcome(), 0.5))]) is None  # there is no child 7
+    assert ledger.attempts(1) == ()
+    assert ledger.make_all([start]) == [None]
+    assert [attempt.key for attempt in ledger.attempts(1)] == ["a"]
+
+
+def test_children_that_end_together_are_recorded_as_one_by_one(tmp_path: Path) -> None:
+    ended = [Ended(2, outcome(0.25), 0.5), Ended(1, outcome(cause=Cause.DIVERGED), None), Ended(2, outcome(0.75), 1.0)]
+    found = []
+    for name in ("together", "single"):
+        with closing(Ledger(tmp_path / name, seed=3, max_children=10, clock=lambda: 5.0)) as ledger:
+            ledger.admit(0, 1, proposals(2), ())
+            records = ledger.finish_all(ended) if name == "together" else tuple(ledger.finish(*one) for one in ended)
+            found.append((records, ledger.history()))
+    assert found[0] == found[1]
+    assert [record.id for record in found[0][1]] == [2, 1]
 
 
 def test_the_limit_cuts_the_last_batch_and_refuses_the_next(ledger: Ledger) -> None:

@@ -1,0 +1,96 @@
+"""Calls that share messages: which of them do, and what becomes of one that fails."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from cluster.runners.on_ray import shared_messages
+from cluster.runners.on_ray.shared_messages import RemoteLedger, SharedMessages
+from cluster.search.records import LedgerCall
+from tests.waiting import until
+
+
+def test_calls_that_are_made_while_a_message_is_on_its_way_share_the_next() -> None:
+    sent: list[list[int]] = []
+
+    async def send(calls: Sequence[int]) -> list[int]:
+        sent.append(list(calls))
+        await asyncio.sleep(0.02)
+        return [10 * call for call in calls]
+
+    async def whole() -> list[int]:
+        messages = SharedMessages(send)
+        first = [asyncio.create_task(messages(number)) for number in (1, 2)]
+        await asyncio.sleep(0.01)
+        return await asyncio.gather(*first, *(messages(number) for number in (3, 4, 5)))
+
+    assert asyncio.run(whole()) == [10, 20, 30, 40, 50]
+    assert sent == [[1, 2], [3, 4, 5]]
+
+
+def test_the_error_of_a_message_is_that_of_its_calls_and_the_next_is_sent() -> None:
+    async def send(calls: Sequence[int]) -> Sequence[int]:
+        if 1 in calls:
+            raise OSError("lost")
+        return calls
+
+    async def whole() -> list[int | BaseException]:
+        messages = SharedMessages(send)
+        lost = [asyncio.create_task(messages(number)) for number in (1, 2)]
+        gone = asyncio.create_task(messages(1))
+        await asyncio.sleep(0)
+        gone.cancel()
+        return [*await asyncio.gather(*lost, return_exceptions=True), await messages(3)]
+
+    one, two, three = asyncio.run(whole())
+    assert isinstance(one, OSError)
+    assert isinstance(two, OSError)
+    assert three == 3
+
+
+class Host:
+    """A ledger's actor that refuses one call, and so every message that has it."""
+
+    def __init__(self) -> None:
+        self.messages: list[int] = []
+        self.first = threading.Event()
+        self.go_on = threading.Event()
+
+    def __getattr__(self, method: str) -> Any:
+        return self
+
+    def remote(self, *arguments: Any) -> Any:
+        if not isinstance(arguments[0], list):
+            return lambda: self.alone(*arguments)
+        calls: list[LedgerCall] = arguments[0]
+        self.messages.append(len(calls))
+        self.first.set()
+        self.go_on.wait(10)
+        refused = any(call.arguments == (3,) for call in calls)
+        return lambda: None if refused else [call.arguments[0] for call in calls]
+
+    def alone(self, number: int) -> int:
+        if number == 3:
+            raise ValueError("refused")
+        return number
+
+
+def test_threads_share_messages_and_one_that_is_refused_is_made_call_by_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_messages, "answer", lambda _, call: call())
+    host = Host()
+    ledger: Any = RemoteLedger(host)
+    with ThreadPoolExecutor(5) as threads:
+        first = threads.submit(ledger.finish, 1)
+        assert host.first.wait(10)
+        others = [threads.submit(ledger.finish, number) for number in (2, 3, 4)]
+        until(lambda: "ledger" in (gathering := ledger._calls._gathering) and len(gathering["ledger"].members) == 3)
+        host.go_on.set()
+        assert first.result() == 1
+        assert [others[0].result(), others[2].result()] == [2, 4]
+        with pytest.raises(ValueError, match="refused"):
+            others[1].result()
+    assert host.messages == [1, 3]
