@@ -57,10 +57,21 @@ class Policy(PulledPolicy):
         """Draw every weight from U(-bound, bound); the paper's bound is 0.08."""
         super().initialize(generator, bound)
 
-    @torch.no_grad()
-    def sample(self, decisions: Decisions, n: int, generator: torch.Generator, choose: Decider = decide) -> Rollout:
-        """Draw `n` samples of the decisions, B = n; `choose` makes each choice from its logits."""
-        return self._unroll(decisions, n, drawing(generator), choose)
+    def sample(
+        self,
+        decisions: Decisions,
+        n: int,
+        generator: torch.Generator,
+        choose: Decider = decide,
+        *,
+        differentiable: bool = False,
+    ) -> Rollout:
+        """Draw `n` samples of the decisions, B = n; `choose` makes each choice from its logits.
+
+        With `differentiable` the result is that of `score` for the tokens that were drawn.
+        """
+        with torch.set_grad_enabled(differentiable):
+            return self._unroll(decisions, n, drawing(generator), choose)
 
     def log_prob(self, decisions: Decisions, tokens: Tensor) -> Tensor:
         """Return the log-probabilities [B] float32 of tokens [B, T] int64, differentiable."""

@@ -101,6 +101,9 @@ def advance(cells: Sequence[tuple[Tensor, ...]], input_BH: Tensor, state: State)
 class PulledPolicy(nn.Module):
     """A policy that holds no state between calls: each call first loads the weights pulled from the shards."""
 
+    _held: Sequence[tuple[Tensor, int, int]] = ()
+    """What was loaded last: each pulled tensor, with its version in PyTorch's count and that of the weight."""
+
     def initialize(self, generator: torch.Generator, bound: float) -> None:
         """Draw every weight from U(-bound, bound)."""
         with torch.no_grad():
@@ -117,11 +120,26 @@ class PulledPolicy(nn.Module):
         return {name: weight.detach().clone() for name, weight in self.weights.items()}
 
     @torch.no_grad()
-    def load(self, parameters: Mapping[str, Tensor]) -> None:
-        """Copy pulled weights, float32 by name, into the policy; others are not looked at."""
+    def load(self, parameters: Mapping[str, Tensor]) -> bool:
+        """Copy pulled weights, float32 by name, into the policy; others are not looked at.
+
+        Returns whether the policy had them already: the same tensors, which nothing has changed since the last call.
+        """
+        if self._holds(parameters):
+            return True
         # `load_state_dict` would take as long as sampling.
         for name, weight in self.weights.items():
             weight.copy_(parameters[name])
+        self._held = [
+            (parameters[name], parameters[name]._version, weight._version) for name, weight in self.weights.items()
+        ]
+        return False
+
+    def _holds(self, parameters: Mapping[str, Tensor]) -> bool:
+        return len(self._held) == len(self.weights) and all(
+            pulled is parameters[name] and pulled._version == seen and weight._version == own
+            for (pulled, seen, own), (name, weight) in zip(self._held, self.weights.items(), strict=True)
+        )
 
     def gradients(self, loss: Tensor) -> dict[str, Tensor]:
         """Return the gradient of a loss by name.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from controller.policies.lstm import Policy
+from controller.policies.rollout import Rollout
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, View
 from controller.searchers.policy_gradient.options import PolicyOptions
 from controller.space import SearchSpace, check_decisions
@@ -33,6 +34,7 @@ class PolicySearcher:
         self._space = space
         self._policy_options = options
         self._policy = Policy(space.choice_sizes(), hidden=options.controller_units, layers=options.controller_layers)
+        self._drawn: Rollout | None = None  # the last samples, until they are scored or the weights change
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
         """Return the baseline, and the policy's weights drawn from `seed`."""
@@ -56,14 +58,21 @@ class PolicySearcher:
 
     def ask(self, n: int, view: View) -> list[Proposal]:
         """Return `n` samples of the policy."""
-        self._policy.load(view.parameters)
-        decisions = self._space.decisions(view.completed)
-        rollout = self._policy.sample(decisions, n, torch.Generator().manual_seed(view.rng.getrandbits(63)))
+        self._load(view)
+        decisions, generator = self._space.decisions(view.completed), torch.Generator()
+        generator.manual_seed(view.rng.getrandbits(63))
+        # Differentiable: a replica that learns from all of these samples with the same weights need not score them.
+        rollout = self._drawn = self._policy.sample(decisions, n, generator, differentiable=True)
         samples = zip(rollout.tokens.tolist(), rollout.log_prob.tolist(), strict=True)
         return [
             Proposal(tokens=tuple(tokens), architecture=self._space.decode(tokens), log_prob=log_prob)
             for tokens, log_prob in samples
         ]
+
+    def _load(self, view: View) -> None:
+        """Load the policy's weights."""
+        if not self._policy.load(view.parameters):
+            self._drawn = None
 
     def _queue_loss(self, view: View) -> Tensor:
         """Return -weight * the mean of log P over the best different children of the search; 0 without `queue_size`.
@@ -86,7 +95,9 @@ class PolicySearcher:
         log_prob, entropy = torch.zeros(len(children)), torch.zeros(len(children))
         for length, rows in by_length.items():
             tokens = torch.tensor([children[i].tokens for i in rows]).reshape(len(rows), length)
-            scored = self._policy.score(self._space.decisions_of(length), tokens)
+            scored, self._drawn = self._drawn, None  # once, as its gradient can be taken only once
+            if scored is None or not torch.equal(scored.tokens, tokens):
+                scored = self._policy.score(self._space.decisions_of(length), tokens)
             index = torch.tensor(rows)
             log_prob = log_prob.index_put((index,), scored.log_prob)
             entropy = entropy.index_put((index,), scored.entropy)

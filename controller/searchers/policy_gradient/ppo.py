@@ -43,7 +43,7 @@ class Ppo(PolicySearcher):
         H_k is the summed entropy of the decisions along sample k.
         With `queue_size` the loss of `_queue_loss` is added.
         """
-        self._policy.load(view.parameters)
+        self._load(view)
         rewards = torch.tensor([reward_of(child) for child in children])
         average = baseline(view.parameters)
         expected = rewards.mean().item() if average is None else average

@@ -36,7 +36,7 @@ class Reinforce(PolicySearcher):
         policy's entropy: the tokens that were drawn are taken as given.
         With `queue_size` the loss of `_queue_loss` is added.
         """
-        self._policy.load(view.parameters)
+        self._load(view)
         rewards = torch.tensor([reward_of(child) for child in children])
         average = baseline(view.parameters)
         expected = rewards.mean().item() if average is None else average

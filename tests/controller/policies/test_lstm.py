@@ -158,3 +158,32 @@ def test_gradients_agree_with_the_naive_ones(policy: Policy) -> None:
     naive = sum(Naive(policy).log_prob(TOY, row) for row in tokens.tolist())
     theirs = torch.autograd.grad(naive, list(policy.parameters()), materialize_grads=True)  # type: ignore[arg-type]
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_differentiable_samples_are_scored_to_the_bit(policy: Policy) -> None:
+    drawn = policy.sample(TOY, 6, generator(), differentiable=True)
+    plain = policy.sample(TOY, 6, generator())
+    scored = policy.score(TOY, plain.tokens)
+    assert torch.equal(drawn.tokens, plain.tokens)
+    assert not plain.log_prob.requires_grad
+    weights = torch.arange(6.0)
+    gradients = [policy.gradients((weights * one.log_prob).sum() + 0.1 * one.entropy.mean()) for one in (drawn, scored)]
+    assert torch.equal(drawn.log_prob, scored.log_prob)
+    assert torch.equal(drawn.entropy, scored.entropy)
+    assert gradients[0].keys() == gradients[1].keys()
+    assert all(torch.equal(gradient, gradients[1][name]) for name, gradient in gradients[0].items())
+
+
+def test_weights_are_loaded_again_unless_nothing_has_changed(policy: Policy) -> None:
+    pulled = policy.values()
+    assert not policy.load(pulled)
+    assert policy.load(pulled)
+    pulled["v"].add_(1.0)
+    assert not policy.load(pulled)
+    assert torch.equal(policy.v, pulled["v"])
+    with torch.no_grad():
+        policy.v.zero_()
+    assert not policy.load(pulled)
+    pulled["v"] = pulled["v"].clone()
+    assert not policy.load(pulled)
+    assert torch.equal(policy.v, pulled["v"])

@@ -445,3 +445,31 @@ def test_the_queue_has_no_child_without_a_reward_and_none_twice() -> None:
 def test_an_impossible_queue_is_refused(wrong: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ReinforceOptions(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("learnt", [slice(None), slice(1, 3)], ids=["all", "some"])
+def test_learning_from_what_was_just_sampled_gives_what_a_new_searcher_learns(learnt: slice) -> None:
+    """As a replica that has died in between, whose successor has not sampled the children."""
+    options = ReinforceOptions(queue_size=2, entropy_bonus=0.1)
+    searcher = Reinforce(SPACE, options)
+    parameters = with_baseline(initial(searcher), 0.25)
+    children = end(searcher, parameters)[learnt]
+    seen = view(parameters, ended=children)
+    updates = [
+        searcher.learn(children, seen),
+        searcher.learn(children, seen),
+        Reinforce(SPACE, options).learn(children, seen),
+    ]
+    for update in updates[:2]:
+        assert update.figures == updates[2].figures
+        assert update.gradients.keys() == updates[2].gradients.keys()
+        assert all(torch.equal(gradient, updates[2].gradients[name]) for name, gradient in update.gradients.items())
+
+
+def test_samples_of_other_weights_are_scored_again() -> None:
+    searcher = Reinforce(SPACE, ReinforceOptions())
+    parameters = with_baseline(initial(searcher), 0.25)
+    children = end(searcher, parameters)
+    moved = {name: value + 0.125 for name, value in parameters.items()}
+    update, expected = (one.learn(children, view(moved)) for one in (searcher, Reinforce(SPACE, ReinforceOptions())))
+    assert all(torch.equal(gradient, expected.gradients[name]) for name, gradient in update.gradients.items())
