@@ -5,13 +5,14 @@ import random
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 
 from child_trainer.architectures.architecture import Architecture, node
 from child_trainer.outcome import Cause, Outcome
 from cluster.storage.ledger import graphs
-from cluster.storage.ledger.graphs import GraphTable, columns_of, pack, rows_of, unpack
+from cluster.storage.ledger.graphs import GraphTable, columns_of, columns_of_graph, pack, rows_of, unpack
 from cluster.storage.ledger.schema import migrate
 from controller.decisions import uniform
 from controller.spaces.convolutional import ConvolutionalSpace
@@ -95,3 +96,10 @@ def test_outcomes_with_and_without_failure_are_plain_data() -> None:
     for outcome in (whole, failed):
         assert Outcome.from_json(json.loads(json.dumps(outcome.to_json()))) == outcome
     assert failed.to_json()["failure"] == {"cause": "diverged", "message": "NaN"}
+
+
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: type(space).__name__)
+def test_the_columns_of_an_architecture_are_those_of_its_json(space: Any) -> None:
+    sampled = [space.decode(uniform(space.decisions(0), random.Random(seed))) for seed in range(20)]
+    for architecture in (*sampled, BACKWARDS, network(24)):
+        assert columns_of_graph(architecture) == columns_of(architecture.to_json())
