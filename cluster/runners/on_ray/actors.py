@@ -60,6 +60,7 @@ from cluster.search.evaluator import Assignment
 from cluster.search.history import History
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.locks import sole_writer, writing
+from ps.rpc.shared_calls import SharedCalls
 
 if TYPE_CHECKING:
     from ps.store import ParameterStore
@@ -78,6 +79,10 @@ SHARED_HEARTBEAT_INTERVAL_S = 10.0
 
 AHEAD_POLL_INTERVAL_S = 0.5
 """Seconds between two checks whether a replica that is ahead of the others may continue."""
+
+
+Beats = SharedCalls[tuple[int, str, str | None], bool]
+"""The heartbeats of a process's workers: of each its slot, its place and the key of its attempt."""
 
 
 @ray.remote(**SURVIVES)
@@ -133,12 +138,13 @@ class Worker:
         )
         places = places_here(slots)
         crash_file = CrashFile(Path(f"{own}-{slots[0]}.died"), list(places.values()))
+        beats: Beats = SharedCalls()
         self._workers = {
             slot: WorkerProcess(
                 trainer,
                 place=place,
                 node=context.get_node_id(),
-                beat=functools.partial(_beat, slot),
+                beat=functools.partial(_beat, beats, slot),
                 beat_s=HEARTBEAT_INTERVAL_S if alone else SHARED_HEARTBEAT_INTERVAL_S,
                 crash_file=crash_file,
                 capture=BufferedCapture(
@@ -175,9 +181,14 @@ class Worker:
             return Outcome.failed(Cause.CRASHED, traceback.format_exc(), seed=order.assignment.seed)
 
 
-def _beat(slot: int, place: str, key: str | None) -> bool:
+def _beat(beats: Beats, slot: int, place: str, key: str | None) -> bool:
+    """Send a heartbeat, in a message with those of other workers of this process that are due as well."""
+    return beats.call("beat", (slot, place, key), _beat_all)
+
+
+def _beat_all(beats: Sequence[tuple[int, str, str | None]]) -> Sequence[bool]:
     pool = actor(POOL)
-    return ray.get(pool.beat.options(max_task_retries=0).remote(slot, place, key), timeout=CALL_TIMEOUT_S)
+    return ray.get(pool.beat_all.options(max_task_retries=0).remote(list(beats)), timeout=CALL_TIMEOUT_S)
 
 
 def _keep_output(child_id: int, key: str, text: str) -> None:
@@ -243,11 +254,12 @@ class PoolHost:
         """See `Pool.collect`."""
         return await self._pool.collect(assignments, known)
 
-    async def beat(self, slot: int, place: str, key: str | None) -> bool:
-        """See `Pool.beat`."""
-        if key is None:
-            self._workers.is_idle(slot)
-        return await self._pool.beat(slot, place, key)
+    async def beat_all(self, beats: Sequence[tuple[int, str, str | None]]) -> list[bool]:
+        """Do `Pool.beat` for each worker."""
+        for slot, _, key in beats:
+            if key is None:
+                self._workers.is_idle(slot)
+        return [await self._pool.beat(*beat) for beat in beats]
 
     async def judge(self, child_id: int, decisions: int, so_far: TrainingSoFar, decided_until: int) -> Stopped | None:
         """See `RemoteJudging.judge`."""
