@@ -223,6 +223,7 @@ EXEMPT: Mapping[str, str] = {
     "python -m benchmarks.exactly_once": BENCHMARK,
     "python -m benchmarks.recurrent_speed": BENCHMARK,
     "NASCLUSTER_DATA=DIR python -m benchmarks.language_models 3": BENCHMARK,
+    "python -m benchmarks.children_a_second --before CHECKOUT": BENCHMARK,
     "python -m benchmarks.scale 3": BENCHMARK,
     "python -m benchmarks.scale 1 3": BENCHMARK,
     "python -m benchmarks.store_throughput --against CHECKOUT": BENCHMARK,
