@@ -116,8 +116,11 @@ def main() -> None:
     pairs: Mapping[str, tuple[Timed, Timed]] = {
         "a child in the ledger, 8 to a message": (ledger(0), ledger(8)),
         "a child in the ledger, 100 to a message": (ledger(0), ledger(100)),
-        "REINFORCE, 8 children of the rehearsal": tuple(policy(rehearsal(), reuse=one) for one in (False, True)),
-        "REINFORCE, 4 children of NAS-Bench-201": tuple(policy(table_recipe(), reuse=one) for one in (False, True)),
+        "REINFORCE, 8 children of the rehearsal": (policy(rehearsal(), reuse=False), policy(rehearsal(), reuse=True)),
+        "REINFORCE, 4 children of NAS-Bench-201": (
+            policy(table_recipe(), reuse=False),
+            policy(table_recipe(), reuse=True),
+        ),
         "a network of NAS-Bench-201 through a message": (
             graphs(lambda one: pickle.loads(pickle.dumps((one.kind, one.nodes, one.outputs)))),
             graphs(lambda one: pickle.loads(pickle.dumps(one))),

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 _Key = TypeVar("_Key")
@@ -28,7 +29,7 @@ async def first_results(
         wait: for the first one, and for a moment for others.
     """
     order: list[_Key] = []
-    notes = {key: lambda _, key=key: order.append(key) for key in results}
+    notes = {key: partial(_note, order, key) for key in results}
     for key, result in results.items():
         result.add_done_callback(notes[key])
     try:
@@ -41,6 +42,10 @@ async def first_results(
         for key, result in results.items():
             result.remove_done_callback(notes[key])
     return [(key, results[key].result()) for key in order]
+
+
+def _note(order: list[_Key], key: _Key, _: asyncio.Future[Any]) -> None:
+    order.append(key)
 
 
 async def next_poll() -> None:
