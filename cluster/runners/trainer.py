@@ -149,7 +149,7 @@ class Trainer:
         if self._child_weights is None:
             raise WeightsError(
                 "no weights of children are kept: children that begin with some need a searcher with a method `keeps`,"
-                " and a task of images"
+                " and a task of images or text"
             )
         try:
             return Start(parent=self._parent(job.parent, job.checksum), changes=job.changes)
