@@ -1,6 +1,6 @@
 """The weights of a language model by the layers and nodes of its cell, with the words that they are for.
 
-A name is `embedding`, `prediction` (which a model with tied embeddings lacks) or `bias`, or, with the layer counted from
+A name is `embedding`, `prediction` (which a model with tied embeddings lacks) or `bias`, or, of the layers counted from
 1, `{layer}/{node}/{parameter}`: `2/x_i/weight`. It does not depend on how the products of a cell are fused.
 """
 

@@ -48,7 +48,7 @@ def _subnetworks(images: str, entry: TaskEntry) -> TaskEntry:
     )
 
 
-def _language(summary: str, examples: int, usual_options: LanguageOptions | None = None) -> TaskEntry:
+def _language(summary: str, examples: int, licence: str, usual_options: LanguageOptions | None = None) -> TaskEntry:
     """Return the entry of a language model's task with so many words of training text."""
     return TaskEntry(
         summary=summary,
@@ -57,6 +57,7 @@ def _language(summary: str, examples: int, usual_options: LanguageOptions | None
         measure=Measure.PERPLEXITY,
         usual=TEXT_BUDGET,
         examples=examples,
+        licence=licence,
         options=LanguageOptions,
         usual_options=usual_options,
         module="child_trainer.tasks.language",
@@ -110,11 +111,20 @@ TASKS: Mapping[str, TaskEntry] = MappingProxyType(
     {
         **IMAGES,
         "image-folder": IMAGE_FOLDER,
-        "ptb": _language("Penn Treebank, from --data: the next word, word by word", 929_589),
-        "wikitext2": _language("WikiText-2, from --data: the next word, word by word", 2_088_628),
+        "ptb": _language(
+            "Penn Treebank, from --data: the next word, word by word",
+            929_589,
+            "of Penn Treebank, the Linguistic Data Consortium's, LDC99T42; of other text in these files, its own",
+        ),
+        "wikitext2": _language(
+            "WikiText-2, from --data: the next word, word by word",
+            2_088_628,
+            "of WikiText-2, CC BY-SA 3.0: Merity et al., arXiv 1609.07843; of other text in these files, its own",
+        ),
         "text": _language(
             "the prose of Python's own manual: the next word; needs no download",
             49_000,
+            "PSF License, version 2, copyright Python Software Foundation",
             LanguageOptions(hidden_size=64),
         ),
         "synthetic": TaskEntry(

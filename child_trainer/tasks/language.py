@@ -172,15 +172,28 @@ def load(name: str, data: Path | None, options: LanguageOptions, *, seed: int, d
     vocabulary, lines = vocabulary_of(name, data, options), lines_of(name, data)
     training, validation = (numbered(lines(part), vocabulary) for part in ("train", "valid"))
     for text, what in ((training, "to train on"), (validation, "to validate")):
-        if len(text) < 2 * EVALUATION_STREAMS:
-            raise TaskError(f"the text {what} of the task {name!r} has {len(text)} words; at least 20 are needed")
+        _check_length(name, text, what)
     task = LanguageTask(name=name, options=options, vocabulary=vocabulary, training=training, validation=validation)
     return task.to(device)
 
 
 def load_test_text(task: LanguageTask, data: Path | None) -> Tensor:
-    """Return the test text of a task, `[N]` words of its vocabulary, which no search ever sees."""
-    return numbered(lines_of(task.name, data)("test"), task.vocabulary)
+    """Return the test text of a task, `[N]` words of its vocabulary, which no search ever sees.
+
+    Raises:
+        TaskError: it is missing, no text, or too short.
+    """
+    text = numbered(lines_of(task.name, data)("test"), task.vocabulary)
+    _check_length(task.name, text, "to test")
+    return text
+
+
+def _check_length(name: str, text: Tensor, what: str) -> None:
+    """Raise `TaskError` unless each of the streams in which a text is evaluated has two words."""
+    if len(text) < 2 * EVALUATION_STREAMS:
+        raise TaskError(
+            f"the text {what} of the task {name!r} has {len(text)} words; at least {2 * EVALUATION_STREAMS} are needed"
+        )
 
 
 def _train_epoch(

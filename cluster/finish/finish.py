@@ -11,7 +11,8 @@ from rich.console import Console
 from cluster.config.flags import UsageError
 from cluster.export.export import earlier_export, export_child
 from cluster.export.formats import ExportError
-from cluster.finish.final_test import load_test_images, tested
+from cluster.finish.final_test import tested
+from cluster.finish.judges import check_test_data, has_text
 from cluster.finish.plan import FINAL, GRID, Network, Plan, Request, make_plan
 from cluster.finish.result import Finished, Trained
 from cluster.finish.stage import Stage, or_remove, unfinished_text
@@ -55,7 +56,7 @@ def finish(request: Request, console: Console) -> Finished | Unfinished:
             f" `{search.command('stop')}`"
         )
     plan = make_plan(request, search)
-    load_test_images(plan.base.task)  # now, rather than after days of training, it is told if they are missing
+    check_test_data(plan.base.task)  # now, rather than after days of training, it is told if it is missing
 
     def report(text: str) -> None:
         console.print(text, markup=False, highlight=False)
@@ -107,7 +108,7 @@ def other_grid(request: Request) -> RunFolder | None:
 def chosen(plan: Plan, grid: Stage) -> tuple[Network, ...]:
     """Return the networks with the settings that were best for each, the best network first.
 
-    Which network is the best, the grid search says only if the search, too, was for the validation accuracy alone.
+    Which network is the best, the grid search says only if the search, too, was for the validation metric alone.
 
     Raises:
         RunFolderError: every training of the grid search has failed.
@@ -130,7 +131,7 @@ def chosen(plan: Plan, grid: Stage) -> tuple[Network, ...]:
         raise RunFolderError(
             f"every training of the run {grid.folder.name!r} has failed: `{grid.folder.command('failures')}` lists why"
         )
-    places = best if plan.by_accuracy else sorted(best)
+    places = best if plan.by_metric else sorted(best)
     return tuple(best[place] for place in places)
 
 
@@ -151,29 +152,33 @@ def _exported(folder: RunFolder, best: Trained | None, report: Callable[[str], o
 
 def _finished(plan: Plan, networks: Sequence[Network], final: Stage, report: Callable[[str], object]) -> Finished:
     """Test the networks, and return them with their tests."""
-    tests = tested(final.folder, final.config, report)
+    tests, seen = tested(final.folder, final.config, report), final.config.task.all_training
     with reading(final.folder) as db:
         children = finished_networks(db)
     trained: list[list[Trained]] = [[] for _ in networks]
     for child in children:
         test = tests.by_child.get(child.child_id)
         cause = "not tested" if child.child_id in tests.untested else (test and test.fault) or child.cause
-        one = Trained(child_id=child.child_id, test=test and test.metric, cause=cause)
+        one = Trained(
+            child_id=child.child_id, test=test and test.metric, cause=cause, validation=None if seen else child.metric
+        )
         trained[child.tokens[0]].append(one)
-    kept = {network.child_id for network in networks}
+    kept, data = {network.child_id for network in networks}, "test text" if has_text(plan.base.task) else "test images"
     return Finished(
         search=plan.search.name,
         final=f"{plan.search.name}{FINAL}",
         epochs=final.config.budget.epochs,
-        images=next((test.examples for test in tests.by_child.values()), None),
-        by_accuracy=plan.by_accuracy,
+        measure=plan.base.measure,
+        data=data,
+        examples=next((test.examples for test in tests.by_child.values()), None),
+        by_metric=plan.by_metric,
         networks=list(zip(networks, trained, strict=True)),
         dropped=[network for network in plan.networks if network.child_id not in kept],
         export=final.folder.command("export"),
         untested=(
             *tests.untested.values(),
             *(
-                f"child {test.child_id} of the run {final.folder.name!r} has looked at the test images, and reached"
+                f"child {test.child_id} of the run {final.folder.name!r} has looked at the {data}, and reached"
                 f" nothing: {test.fault}"
                 for test in tests.by_child.values()
                 if test.fault is not None

@@ -117,6 +117,10 @@ EXEMPT: Mapping[str, str] = {
     " --widths 8 16 24 --blocks 2 2 2 --strides 1 2 1 --last-filters 64": MINUTES,
     "python -m child_trainer nasnet-a.json --task digits": MINUTES,
     "nascluster launch digits --early-stop median": MINUTES,
+    "nascluster launch text-rnn --name cells": MINUTES,
+    "nascluster finish cells --top 2 --grid embedding-dropout=.1,.3 variational-dropout=.1,.3 --hidden-size 128": (
+        MINUTES
+    ),
     "nascluster launch cifar10 --data DIR --early-stop curve": YEARS,
     "nascluster launch digits --local --optimizer adam --learning-rate 0.002 --schedule cosine": MINUTES,
     "nascluster launch cifar10 --data DIR --learning-rate 0.025 --schedule cosine --clip-norm 5 --cutout 16": YEARS,

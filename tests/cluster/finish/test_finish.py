@@ -21,7 +21,8 @@ from child_trainer.tasks.image import ImageTask
 from cluster.export.formats import facts_in
 from cluster.finish import final_test
 from cluster.finish import finish as finishing
-from cluster.finish.final_test import AlreadyTested, Judge, look_once
+from cluster.finish.final_test import AlreadyTested, look_once
+from cluster.finish.judges import ImageJudge
 from cluster.pool.child_weights import WeightsFolder, load_weights, weights_file
 from cluster.runners import trainer
 from cluster.storage.ledger.ledger import Ledger
@@ -149,7 +150,7 @@ def test_the_test_accuracy_is_that_of_the_weights_that_are_kept(finished: Path) 
         kept = weights_file(folder.child_weights, network.child_id, network.weights)
         weights = TrainedWeights.from_bytes(kept.read_bytes())
         assert dict(weights.architecture.hyperparameters)["norm_epsilon"] == 1e-3
-        assert Judge(folder.read_config())(weights) == tests[network.child_id].metric
+        assert ImageJudge(folder.read_config())(weights) == tests[network.child_id].metric
         assert (tests[network.child_id].weights, tests[network.child_id].examples) == (weights.checksum, 360)
     assert len(load_test("digits")) == 360
 
@@ -177,7 +178,7 @@ def test_a_second_look_is_refused(finished: Path, tmp_path: Path, capfd: pytest.
     with reading(folder) as db:
         network = finished_networks(db)[1]
 
-    class Forbidden(Judge):
+    class Forbidden(ImageJudge):
         def __call__(self, weights: TrainedWeights) -> float:
             raise AssertionError("it must not look")
 
@@ -203,7 +204,7 @@ def test_a_test_is_recorded_before_it_is_told(finished: Path, tmp_path: Path) ->
     with reading(folder) as db:
         network = finished_networks(db)[0]
     with pytest.raises(ValueError, match=r"cannot be recorded in .*disk is full\), so that it is not told"):
-        look_once(ledger, folder, network, Judge(config))
+        look_once(ledger, folder, network, ImageJudge(config))
     ledger.close()
     assert recorded_tests(tmp_path) == []
 
