@@ -8,7 +8,7 @@ from typing import Any
 
 from child_trainer.outcome import Measure
 from cluster.finish.plan import Network
-from cluster.formatting import aligned, counted
+from cluster.formatting import aligned, counted, mean_text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,15 +155,9 @@ def _row(search: str, network: Network, trained: Sequence[Trained]) -> tuple[str
         f"child {network.child_id} of {search}",
         searched if network.validation is None else f"{network.validation:.4f}",
         ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in network.settings.items()) or "-",
-        _mean(reached),
+        mean_text(reached) if reached else "-",
         ", ".join(one.text for one in trained),
     )
-
-
-def _mean(reached: Sequence[float]) -> str:
-    if not reached:
-        return "-"
-    return f"{mean(reached):.4f}" + (f" ± {stdev(reached):.4f}" if len(reached) > 1 else "")
 
 
 def _network_json(network: Network, trained: Sequence[Trained]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from cluster.formatting import counted, duration, metric_name, noun, number
+from cluster.formatting import counted, duration, mean_text, metric_name, noun, number
 from cluster.monitoring.live_view import failures
 from cluster.monitoring.status import FIRST
 from cluster.monitoring.summary import gain_text
@@ -72,6 +72,8 @@ def _tiles(facts: Facts) -> list[tuple[str, str]]:
         (f"{facts.distinct:,}", f"{noun(facts.distinct, 'different architecture')} among {status.sampled:,} sampled"),
         (_percent(facts.utilisation), f"of the time of {counted(status.workers, 'worker')} was training"),
     ]
+    if reached := [test.metric for test in status.tests if test.metric is not None]:
+        tiles.append((mean_text(reached), f"test {status.measure} of {counted(len(reached), 'training')}"))
     tiles += [(one.text, f"used of what the whole search may ({one.flag})") for one in status.ceiling_list]
     if facts.gpu_seconds:
         tiles.append((f"{facts.gpu_seconds / 3600:,.2f}", "GPU-hours, failed attempts included"))

@@ -79,3 +79,26 @@ def finished_networks(db: sqlite3.Connection) -> list[FinishedNetwork]:
         )
         for child, tokens, network, weights, cause, metric in db.execute(query)
     ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkTests:
+    """A network with the tests of its trainings.
+
+    Attributes:
+        architecture_id: its canonical id.
+        tests: at least one, in the order of the children.
+    """
+
+    architecture_id: str
+    tests: tuple[FinalTest, ...]
+
+
+def network_tests(db: sqlite3.Connection) -> list[NetworkTests]:
+    """Return the networks that were tested, in the order of their first trainings; none of a run without tests."""
+    tests, found = final_tests(db), dict[str, list[FinalTest]]()
+    if tests:
+        for network in finished_networks(db):
+            if network.child_id in tests:
+                found.setdefault(network.architecture_id, []).append(tests[network.child_id])
+    return [NetworkTests(architecture_id=name, tests=tuple(each)) for name, each in found.items()]
