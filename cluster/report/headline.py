@@ -1,8 +1,9 @@
 """The head of the page: the run's name and state, and its figures."""
 
 from datetime import UTC, datetime
+from statistics import mean
 
-from cluster.formatting import counted, duration, mean_text, metric_name, noun, number
+from cluster.formatting import counted, duration, metric_name, noun, number
 from cluster.monitoring.live_view import failures
 from cluster.monitoring.status import FIRST
 from cluster.monitoring.summary import gain_text
@@ -73,7 +74,8 @@ def _tiles(facts: Facts) -> list[tuple[str, str]]:
         (_percent(facts.utilisation), f"of the time of {counted(status.workers, 'worker')} was training"),
     ]
     if reached := [test.metric for test in status.tests if test.metric is not None]:
-        tiles.append((mean_text(reached), f"test {status.measure} of {counted(len(reached), 'training')}"))
+        among = "" if len(reached) == 1 else f", mean of {len(reached)} trainings"
+        tiles.append((number(mean(reached)), f"test {status.measure}{among}"))
     tiles += [(one.text, f"used of what the whole search may ({one.flag})") for one in status.ceiling_list]
     if facts.gpu_seconds:
         tiles.append((f"{facts.gpu_seconds / 3600:,.2f}", "GPU-hours, failed attempts included"))

@@ -16,7 +16,8 @@ def score_section(facts: Facts) -> Markup:
     data = f"{examples:,} test images" if config.task.entry.family == "images" else f"{examples:,} words of test text"
     note = (
         f"Each training has looked at the {data} once, and these scores have chosen nothing: the networks are in the"
-        " order of the search before. With several trainings of a network it is their mean and standard deviation."
+        " order of the search before. Where a network was trained several times, the score is their mean and standard"
+        " deviation."
     )
     names = ("network", f"test {measure}", "of each training", "looked at the data")
     rows = [tag("tr", *_cells(network)) for network in facts.tested]
