@@ -1,13 +1,14 @@
 """Finishes a search: tries settings, trains the best networks for good, and tests each of them once."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
 
+from cluster.config.ceilings import left_of, used_up
 from cluster.config.flags import UsageError
 from cluster.export.export import earlier_export, export_child
 from cluster.export.formats import ExportError
@@ -16,8 +17,8 @@ from cluster.finish.judges import check_test_data, has_text
 from cluster.finish.plan import FINAL, GRID, Network, Plan, Request, make_plan
 from cluster.finish.result import Finished, Trained
 from cluster.finish.stage import Stage, or_remove, unfinished_text
-from cluster.monitoring.status import Status, read_status
-from cluster.storage.errors import RunFolderError
+from cluster.monitoring.status import Status, read_status, read_used
+from cluster.storage.errors import RunFolderError, RunMissing
 from cluster.storage.find_run import check_new, existing_run, run_folder
 from cluster.storage.ledger.queries.candidates import candidates
 from cluster.storage.ledger.queries.final_tests import finished_networks
@@ -49,7 +50,7 @@ def finish(request: Request, console: Console) -> Finished | Unfinished:
         RunFolderError: the search does not exist, is running, or has no network that could be trained for good.
         ValueError: what is asked is impossible, or not what an earlier command has begun; nothing was written.
     """
-    search = existing_run(request.storage_path, request.name)
+    search = _search(request)
     if read_status(search, time.time()).state == "running":
         raise UsageError(
             f"the run {search.name!r} is running, and its best networks may still change: wait for its end, or"
@@ -69,13 +70,8 @@ def finish(request: Request, console: Console) -> Finished | Unfinished:
             f"the run {final.folder.name!r} has begun without this grid search: leave out `--grid`"
             f"{or_remove(final.folder)}"
         )
-    for note in plan.notes:
+    for note in _notes(plan, request):
         report(note)
-    if not grid and (left_out := other_grid(request)) is not None:
-        report(
-            f"`--grid` is left out: what the run {left_out.name!r} has found of settings is not used. The same command"
-            " with its `--grid` uses it"
-        )
     try:
         networks = plan.networks
         if grid:
@@ -84,7 +80,10 @@ def finish(request: Request, console: Console) -> Finished | Unfinished:
                 return Unfinished(status, text)
             grid.check_copied()
             networks = chosen(plan, grid)
-            final = Stage(plan.final(networks), request.storage_path, report)
+            after = _after_grid(plan, networks, grid, request, report)
+            if isinstance(after, str):
+                return Unfinished(status, after)
+            final = after
         status = final.run(console)
         if text := unfinished_text(status, final.folder):
             return Unfinished(status, text)
@@ -93,6 +92,49 @@ def finish(request: Request, console: Console) -> Finished | Unfinished:
         return replace(finished, file=_exported(final.folder, finished.best, report))
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(str(interrupt) or "interrupted: the same command goes on") from interrupt
+
+
+def _search(request: Request) -> RunFolder:
+    """Return the folder of the search; raises `RunFolderError` if it is gone, with what is left of finishing it."""
+    try:
+        return existing_run(request.storage_path, request.name)
+    except RunMissing as missing:
+        try:
+            final = existing_run(request.storage_path, f"{request.name}{FINAL}")
+        except RunFolderError:
+            raise missing from None
+        raise RunFolderError(
+            f"the run {request.name!r} is gone, without which no more of its networks can be trained or tested; those"
+            f" of the run {final.name!r} are there: `{final.command('status')}` shows their tests, and"
+            f" `{final.command('export')}` writes one as a file"
+        ) from missing
+
+
+def _after_grid(
+    plan: Plan, networks: Sequence[Network], grid: Stage, request: Request, report: Callable[[str], object]
+) -> Stage | str:
+    """Return the final trainings, for which the grid search has left a part of each ceiling; a sentence if none."""
+    config, ceilings = plan.final(networks), plan.base.ceilings
+    final = Stage(config, request.storage_path, report)
+    if final.is_whole:
+        return final
+    used = read_used(grid.folder, time.time())
+    if ceiling := used_up(ceilings, used):
+        return (
+            f"the run {grid.folder.name!r} has used {ceiling.text}, and nothing is left for the final trainings: the"
+            f" same command with a higher `{ceiling.flag}` goes on"
+        )
+    return Stage(replace(config, ceilings=left_of(ceilings, used)), request.storage_path, report)
+
+
+def _notes(plan: Plan, request: Request) -> Iterator[str]:
+    """Yield sentences that the user should read before anything is trained."""
+    yield from plan.notes
+    if plan.grid is None and (left_out := other_grid(request)) is not None:
+        yield (
+            f"`--grid` is left out: what the run {left_out.name!r} has found of settings is not used. The same command"
+            " with its `--grid` uses it"
+        )
 
 
 def other_grid(request: Request) -> RunFolder | None:
