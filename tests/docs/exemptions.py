@@ -16,6 +16,8 @@ SAME_SPACE = "needs a run of the same space; tests/cluster/runners/test_warm_sta
 FINISHED = "follows another one that has begun with other numbers; tests/cluster/finish/test_refusals.py has such"
 ASKS = "asks before it removes the run that the page's other commands show; tests/cluster/cli/test_remove.py answers"
 OWN_IMAGES = "needs a folder of images; tests/cluster/runners/test_own_images.py makes one"
+OWN_TEXT = "needs a folder of texts; tests/child_trainer/tasks/test_language.py writes one"
+OWN_TABLE = "needs a table; tests/cluster/runners/test_own_table.py writes one"
 WEIGHTS = "needs a run that has kept weights; tests/cluster/export/test_export.py makes one"
 PORT = "binds a fixed port for as long as a search of minutes runs"
 
@@ -129,6 +131,10 @@ EXEMPT: Mapping[str, str] = {
     ),
     "python -m child_trainer best.json --save-weights best.safetensors": PLACEHOLDER,
     "python -m child_trainer best.json --from best.safetensors --learning-rate 0.01 --schedule cosine": PLACEHOLDER,
+    "nascluster launch text-rnn --task text-folder --data books --max-vocabulary 10000": OWN_TEXT,
+    "nascluster launch enas-rnn --task text-folder --data books": OWN_TEXT,
+    "nascluster launch synthetic --task table-file --data table.csv --space nasbench201": OWN_TABLE,
+    "nascluster evaluate best.json --task table-file --data table.csv": OWN_TABLE,
     "nascluster launch digits --task image-folder --data DIR": OWN_IMAGES,
     "nascluster launch digits --task image-folder --data pets --resize-to 64": OWN_IMAGES,
     "nascluster launch enas-macro-digits --task image-folder --data pets --resize-to 64 --greyscale": OWN_IMAGES,
