@@ -14,7 +14,7 @@ def _check_own_packages() -> None:
     """Raise `ImportError` if a file of the user's hides one of our packages: what comes of it would be a riddle."""
     ours = {
         "child_trainer": "outcome.py",
-        "cluster": "runners/python_api.py",
+        "cluster": "api/python_api.py",
         "controller": "searcher.py",
         "ps": "store.py",
     }
@@ -44,6 +44,7 @@ from child_trainer.tasks.lookup_table import Answer, Table
 from child_trainer.tasks.synthetic_options import SyntheticOptions
 from child_trainer.training.image_classifier import Images
 from child_trainer.training.train import train
+from cluster.api.python_api import Run, RunFailed, evaluate, launch, load
 from cluster.config.failure_options import FailureOptions
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
@@ -52,7 +53,6 @@ from cluster.config.topology import Topology
 from cluster.monitoring.failed_attempts import FailedAttempt, read_failures
 from cluster.monitoring.status import Best, Status, read_status
 from cluster.runners.driver import execute
-from cluster.runners.python_api import Run, RunFailed, evaluate, launch, load
 from cluster.storage.find_run import existing_run, run_folder
 from controller.catalogue import Figure
 from controller.decisions import (

@@ -32,9 +32,9 @@ from child_trainer.seeding import derive
 from child_trainer.tasks.language import LanguageTask
 from child_trainer.training.task import Task
 from child_trainer.training.train import train
+from cluster.api.python_api import launch
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
-from cluster.runners.python_api import launch
 from cluster.runners.trainer import loaded_task
 from controller.space import SearchSpace, first_tokens
 from controller.spaces.darts_rnn import DartsRnnSpace

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from cluster.api.python_api import load
 from cluster.cli.main import run as nascluster
 from cluster.compare.comparison import plan_comparison, run_comparison
 from cluster.compare.one_search import search
@@ -28,7 +29,6 @@ from cluster.compare.search_result import SearchResult
 from cluster.compare.standings import DRAWS_SEED
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
-from cluster.runners.python_api import load
 from cluster.storage.find_run import run_folder
 from controller.statistics import Interval, bootstrap_draws, bootstrap_interval
 

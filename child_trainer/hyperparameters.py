@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from child_trainer.architectures.architecture import Architecture
+from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget
 from child_trainer.regime import Regime
 
@@ -28,7 +29,10 @@ OF_REGIME = (
 )
 """Those that replace a field of its regime."""
 
-HYPERPARAMETERS = (*OF_BUDGET, *OF_REGIME)
+OF_LANGUAGE = ("embedding_dropout", "variational_dropout")
+"""Those that replace an option of a language model."""
+
+HYPERPARAMETERS = (*OF_BUDGET, *OF_REGIME, *OF_LANGUAGE)
 """All of them, in the order in which they are listed for people."""
 
 
@@ -43,6 +47,7 @@ def with_hyperparameters(budget: Budget, hyperparameters: Mapping[str, float]) -
     """
     if unknown := [name for name in hyperparameters if name not in HYPERPARAMETERS]:
         raise ValueError(f"a training has no setting {min(unknown)!r} of its own; it has {', '.join(HYPERPARAMETERS)}")
+    own_language_options(LanguageOptions(), hyperparameters)
     own = {name: float(value) for name, value in hyperparameters.items() if name in OF_BUDGET}
     return replace(budget, regime=own_regime(budget.regime, hyperparameters), **own)
 
@@ -56,6 +61,16 @@ def own_regime(regime: Regime, hyperparameters: Mapping[str, float]) -> Regime:
     changes = {name: _of_regime(name, value) for name, value in hyperparameters.items() if name in OF_REGIME}
     schedule: dict[str, Any] = {"schedule": "steps"} if "decay_at" in changes else {}
     return replace(regime, **schedule, **changes) if changes else regime
+
+
+def own_language_options(options: LanguageOptions, hyperparameters: Mapping[str, float]) -> LanguageOptions:
+    """Return the options of a language model with those of these settings that it has; the others are ignored.
+
+    Raises:
+        ValueError: a value is impossible.
+    """
+    changes: dict[str, Any] = {name: float(value) for name, value in hyperparameters.items() if name in OF_LANGUAGE}
+    return replace(options, **changes) if changes else options
 
 
 def lacks_effect(name: str, budget: Budget, architecture: Architecture) -> str:
@@ -81,6 +96,8 @@ def lacks_effect(name: str, budget: Budget, architecture: Architecture) -> str:
         return "it concerns networks with the operation drop_path"
     if name == "auxiliary_weight" and (architecture.kind != "feedforward" or len(architecture.outputs) == 1):
         return "it concerns networks with an auxiliary head"
+    if name in OF_LANGUAGE and architecture.kind != "recurrent":
+        return "it concerns language models"
     return ""
 
 

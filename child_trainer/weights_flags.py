@@ -76,15 +76,29 @@ def check_weights(
         return
     if not getattr(task, "inherits", False):
         flag = "--save-weights" if start is None else "--from"
-        raise ValueError(f"`{flag}` is for tasks of images, and {task.name!r} is none: leave it out")
+        raise ValueError(f"`{flag}` is for tasks of images and text, and {task.name!r} is none: leave it out")
     if start is None:
         return
-    from child_trainer.networks.build import classifier_on_meta
-    from child_trainer.networks.weights import WrongWeights, check_fit
-    from child_trainer.tasks.image import ImageTask
+    from child_trainer.networks.weights import WrongWeights
 
-    assert isinstance(task, ImageTask)
     try:
-        check_fit(classifier_on_meta(architecture, task, regime), start.parent.tensors)
+        _check_fit(architecture, task, regime, start.parent)
     except WrongWeights as error:
         raise ValueError(f"the weights of `--from` are of another network: {error}") from error
+
+
+def _check_fit(architecture: Architecture, task: Task, regime: Regime, weights: TrainedWeights) -> None:
+    """Raise `WrongWeights` unless the weights are those of a network on this task."""
+    from child_trainer.networks.build import classifier_on_meta
+    from child_trainer.networks.language_model import build_language_model
+    from child_trainer.networks.language_weights import check_fit as check_language_model
+    from child_trainer.networks.weights import check_fit
+    from child_trainer.tasks.image import ImageTask
+    from child_trainer.tasks.language import LanguageTask
+
+    if isinstance(task, LanguageTask):
+        model = build_language_model(architecture, len(task.vocabulary), task.options)
+        check_language_model(model, task.vocabulary, weights.tensors)
+    else:
+        assert isinstance(task, ImageTask)
+        check_fit(classifier_on_meta(architecture, task, regime), weights.tensors)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from statistics import mean, stdev
 
 from child_trainer.outcome import Measure
 
@@ -53,6 +54,11 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 def number(value: float | None) -> str:
     """Format a value with four decimal places, or as a dash if there is none yet."""
     return "-" if value is None else f"{value:.4f}"
+
+
+def mean_text(values: Sequence[float]) -> str:
+    """Format the mean of at least one value, and the standard deviation of several: 0.9907 ± 0.0016."""
+    return f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
 
 
 def metric_name(measure: Measure) -> str:

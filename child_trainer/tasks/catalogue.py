@@ -5,7 +5,7 @@ One more task is one module (`entry.TaskModule`) and one row of `TASKS`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from child_trainer import own_files
-from child_trainer.architectures.architecture import Kind
+from child_trainer.architectures.architecture import Architecture, Kind
 from child_trainer.architectures.nasbench201 import CELLS_PER_STAGE, STEM_CHANNELS
 from child_trainer.close_names import suggestion
 from child_trainer.language_options import LanguageOptions
@@ -24,6 +24,9 @@ from child_trainer.tasks.image_entries import IMAGE_FOLDER, IMAGES
 from child_trainer.tasks.lookup_table import Table
 from child_trainer.tasks.nasbench201_options import NasBench201Options
 from child_trainer.tasks.synthetic_options import SyntheticOptions
+from child_trainer.tasks.table_file import SampleTable
+from child_trainer.tasks.table_file_options import TableFileOptions
+from child_trainer.tasks.table_file_options import described as table_described
 from child_trainer.threads import computing_with
 from child_trainer.training.task import Task, TaskError
 
@@ -48,8 +51,10 @@ def _subnetworks(images: str, entry: TaskEntry) -> TaskEntry:
     )
 
 
-def _language(summary: str, examples: int, usual_options: LanguageOptions | None = None) -> TaskEntry:
-    """Return the entry of a language model's task with so many words of training text."""
+def _language(
+    summary: str, examples: int | None, licence: str, usual_options: LanguageOptions | None = None
+) -> TaskEntry:
+    """Return the entry of a language model's task with so many words of training text, if that is known."""
     return TaskEntry(
         summary=summary,
         family="language",
@@ -57,6 +62,7 @@ def _language(summary: str, examples: int, usual_options: LanguageOptions | None
         measure=Measure.PERPLEXITY,
         usual=TEXT_BUDGET,
         examples=examples,
+        licence=licence,
         options=LanguageOptions,
         usual_options=usual_options,
         module="child_trainer.tasks.language",
@@ -110,12 +116,24 @@ TASKS: Mapping[str, TaskEntry] = MappingProxyType(
     {
         **IMAGES,
         "image-folder": IMAGE_FOLDER,
-        "ptb": _language("Penn Treebank, from --data: the next word, word by word", 929_589),
-        "wikitext2": _language("WikiText-2, from --data: the next word, word by word", 2_088_628),
+        "ptb": _language(
+            "Penn Treebank, from --data: the next word, word by word",
+            929_589,
+            "of Penn Treebank, the Linguistic Data Consortium's, LDC99T42; of other text in these files, its own",
+        ),
+        "wikitext2": _language(
+            "WikiText-2, from --data: the next word, word by word",
+            2_088_628,
+            "of WikiText-2, CC BY-SA 3.0: Merity et al., arXiv 1609.07843; of other text in these files, its own",
+        ),
         "text": _language(
             "the prose of Python's own manual: the next word; needs no download",
             49_000,
+            "PSF License, version 2, copyright Python Software Foundation",
             LanguageOptions(hidden_size=64),
+        ),
+        "text-folder": _language(
+            "texts of your own, from --data: the next word, word by word", None, "yours: the texts are your own"
         ),
         "synthetic": TaskEntry(
             summary="a known function of the architecture, at once; trains nothing",
@@ -130,6 +148,19 @@ TASKS: Mapping[str, TaskEntry] = MappingProxyType(
         ),
         "nasbench201": _nasbench201("NAS-Bench-201's CIFAR-10, a table from --data; trains nothing", 12),
         "nasbench201-200": _nasbench201("the same table, of which the search sees the 200-epoch validation", 200),
+        "table-file": TaskEntry(
+            summary="a table of your own, a CSV or JSON file, from --data; trains nothing",
+            family="table",
+            kinds=("feedforward", "recurrent"),
+            measure=Measure.ACCURACY,
+            usual=Budget(epochs=1),
+            options=TableFileOptions,
+            costs=(),
+            trains=False,
+            instant=always,
+            describes=table_described,
+            module="child_trainer.tasks.table_file",
+        ),
         # Its patterns have no order, so that there is nothing to remember.
         "xor": _control(
             "exclusive or; trains nothing", 2, "child_trainer.tasks.xor", kinds=("feedforward",), instant=True
@@ -253,15 +284,29 @@ def load_test(name: str, *, data: str | Path | None = None, device: str = "cpu",
     return load(name, _folder(data), options, device=device)
 
 
-def load_table(name: str, *, data: str | Path | None = None) -> Table:
+def load_table(
+    name: str,
+    *,
+    data: str | Path | None = None,
+    options: Any = None,
+    decode: Callable[[Sequence[int]], Architecture] | None = None,
+) -> Table:
     """Return the table that answers for a task, with what it keeps from the search (`Table.test_metric`).
 
+    Args:
+        name, data, options: as of `load_task`.
+        decode: of the search space, for a table whose rows are named by its samples.
+
     Raises:
-        TaskError: there is no table of this name, or a file of it is missing or damaged.
+        TaskError: there is no table of this name, a file of it is missing or damaged, or its rows are no samples.
     """
     if find_task(name).family != "table":
         raise TaskError(f"the task {name!r} is no table; the tables are {', '.join(names_of('table'))}")
-    table = load_task(name, data=data)
+    table = load_task(name, data=data, options=options)
+    if isinstance(table, SampleTable):
+        if decode is None:
+            raise TaskError(f"the rows of the table {name!r} are named by samples of a search space, and none is given")
+        return table.of_space(decode)
     assert isinstance(table, Table)
     return table
 

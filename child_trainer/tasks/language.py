@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from child_trainer.architectures.architecture import Architecture
+from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
+from child_trainer.inheritance.trained_weights import Start
 from child_trainer.language_options import CLIP_NORM, LanguageOptions
 from child_trainer.networks import cost
 from child_trainer.networks.fused_cell import State
 from child_trainer.networks.language_model import LanguageModel, build_language_model
+from child_trainer.networks.language_weights import kept
+from child_trainer.networks.language_weights import load as load_weights
 from child_trainer.outcome import Budget, Measure
 from child_trainer.seeding import derive
 from child_trainer.tasks.text import lines_of, make_vocabulary, numbered
@@ -24,6 +27,7 @@ from child_trainer.training.epochs import (
     set_rate,
     take_step,
     with_hyperparameters,
+    with_own_options,
 )
 from child_trainer.training.state import SgdState
 from child_trainer.training.stretches import EVALUATION_STREAMS, streams, stretch
@@ -46,6 +50,11 @@ class LanguageTask:
     vocabulary: tuple[str, ...]
     training: Tensor
     validation: Tensor
+
+    @property
+    def inherits(self) -> bool:
+        """Whether its trainings can begin with given weights, and give the weights back (`training.task.Task`)."""
+        return True
 
     @property
     def measure(self) -> Measure:
@@ -87,11 +96,17 @@ class LanguageTask:
 
         Plain truncated back-propagation: `Budget.batch_size` streams are read side by side in stretches of
         `LanguageOptions.unroll` words, and the state is carried from one stretch to the next. The loss of a stretch is
-        the mean over its words. It can be interrupted before any stretch and continued, to the bit.
+        the mean over its words. It can be interrupted before any stretch and continued, to the bit. The cell's own
+        hyperparameters go before the budget's settings and the task's options.
+
+        Raises:
+            WrongWeights: those to begin with (`Progress.start`) are of another model or for other words.
         """
-        settings = with_hyperparameters(budget, architecture)
+        settings, options = with_hyperparameters(budget, architecture), with_own_options(self.options, architecture)
         generator = torch.Generator().manual_seed(derive(seed, "weights"))
-        model = build_language_model(architecture, len(self.vocabulary), self.options, generator=generator)
+        model = build_language_model(architecture, len(self.vocabulary), options, generator=generator)
+        if progress.start is not None:
+            self._begin_with(progress.start, model)
         progress.parameters, progress.flops = cost.parameters(model), _flops(model)
         model.to(device)
         part = self.training[: max(2, round(len(self.training) * budget.train_fraction))].to(device)
@@ -103,15 +118,23 @@ class LanguageTask:
                 part,
                 others={"global": global_generator(part.device)},
                 carried=_named(model.initial_state(words.shape[1])),
-                settings=repr(self.options),
+                settings=repr(options),
             )
 
             def train_epoch(epoch: int) -> Tensor:
-                initial = self.options.learning_rate(settings.learning_rate, epoch)
-                unroll, now = self.options.unroll, replace(settings, learning_rate=initial)
+                initial = options.learning_rate(settings.learning_rate, epoch)
+                unroll, now = options.unroll, replace(settings, learning_rate=initial)
                 return _train_epoch(state, model, words, unroll, now, progress)
 
             run_epochs(state, budget.epochs, progress, train_epoch, lambda: self.perplexity(model, validation))
+        if progress.keeps_weights:
+            progress.trained = kept(model, self.vocabulary)
+
+    def _begin_with(self, start: Start, model: LanguageModel) -> None:
+        """Give a model the weights of another training of it."""
+        if start.changes:
+            raise InvalidArchitecture("a language model cannot begin with the weights of another network's changes")
+        load_weights(model, self.vocabulary, start.parent.tensors)
 
 
 def vocabulary_of(name: str, data: Path | None, options: LanguageOptions) -> tuple[str, ...]:
@@ -149,15 +172,28 @@ def load(name: str, data: Path | None, options: LanguageOptions, *, seed: int, d
     vocabulary, lines = vocabulary_of(name, data, options), lines_of(name, data)
     training, validation = (numbered(lines(part), vocabulary) for part in ("train", "valid"))
     for text, what in ((training, "to train on"), (validation, "to validate")):
-        if len(text) < 2 * EVALUATION_STREAMS:
-            raise TaskError(f"the text {what} of the task {name!r} has {len(text)} words; at least 20 are needed")
+        _check_length(name, text, what)
     task = LanguageTask(name=name, options=options, vocabulary=vocabulary, training=training, validation=validation)
     return task.to(device)
 
 
 def load_test_text(task: LanguageTask, data: Path | None) -> Tensor:
-    """Return the test text of a task, `[N]` words of its vocabulary, which no search ever sees."""
-    return numbered(lines_of(task.name, data)("test"), task.vocabulary)
+    """Return the test text of a task, `[N]` words of its vocabulary, which no search ever sees.
+
+    Raises:
+        TaskError: it is missing, no text, or too short.
+    """
+    text = numbered(lines_of(task.name, data)("test"), task.vocabulary)
+    _check_length(task.name, text, "to test")
+    return text
+
+
+def _check_length(name: str, text: Tensor, what: str) -> None:
+    """Raise `TaskError` unless each of the streams in which a text is evaluated has two words."""
+    if len(text) < 2 * EVALUATION_STREAMS:
+        raise TaskError(
+            f"the text {what} of the task {name!r} has {len(text)} words; at least {2 * EVALUATION_STREAMS} are needed"
+        )
 
 
 def _train_epoch(

@@ -207,11 +207,16 @@ class Row:
         return int(number)
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
+def read_rows(path: Path, columns: Sequence[str], *, key: str | None = None) -> list[Row]:
     """Return the rows of a CSV file with a line of names, or of a JSON file (`.json`) with a list of objects.
 
-    JSON may also be an object of objects by key; the keys are then the first column. An object may leave out what it
-    has no value for, if another object has that column.
+    JSON may also be an object of objects by key. An object may leave out what it has no value for, if another object
+    has that column.
+
+    Args:
+        path: the file.
+        columns: those that it must have.
+        key: the column of the keys of an object of objects; unset: the first one.
 
     Raises:
         TaskError: the file cannot be read, is damaged, or lacks one of the columns; it names the file.
@@ -222,7 +227,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [
                 Row(f"{path}, row {number}", values)
-                for number, values in enumerate(read(file.read(), columns[0]), start=1)
+                for number, values in enumerate(read(file.read(), key or columns[0]), start=1)
             ]
     except OSError as error:
         raise TaskError(

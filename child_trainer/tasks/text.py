@@ -1,4 +1,4 @@
-"""Text as numbered words: Penn Treebank's and WikiText-2's folders, and English prose that ships with Python.
+"""Text as numbered words: folders of Penn Treebank, WikiText-2 or one's own, and the prose that ships with Python.
 
 A line is its words, separated by white space, and then `END`. The vocabulary is that of the training text, the most
 frequent word first; words that it lacks are `UNKNOWN`.
@@ -29,6 +29,7 @@ FILES: Mapping[str, tuple[tuple[str, ...], ...]] = MappingProxyType(
     {
         "ptb": tuple((f"ptb.{part}.txt", f"{part}.txt") for part in PARTS),
         "wikitext2": tuple((f"{part}.txt", f"wiki.{part}.tokens") for part in PARTS),
+        "text-folder": tuple((f"{part}.txt",) for part in PARTS),
     }
 )
 """For each task the names that the file of each part may have."""

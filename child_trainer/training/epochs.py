@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from child_trainer import hyperparameters
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
+from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget
 from child_trainer.training.state import SgdState
 from child_trainer.training.task import Diverged, Progress, Resumable
@@ -21,6 +22,18 @@ def with_hyperparameters(budget: Budget, architecture: Architecture) -> Budget:
     """
     try:
         return hyperparameters.with_hyperparameters(budget, dict(architecture.hyperparameters))
+    except ValueError as error:
+        raise InvalidArchitecture(f"the network's own hyperparameters cannot be used: {error}") from error
+
+
+def with_own_options(options: LanguageOptions, architecture: Architecture) -> LanguageOptions:
+    """Return the options of a language model with its cell's own hyperparameters.
+
+    Raises:
+        InvalidArchitecture: one has an impossible value.
+    """
+    try:
+        return hyperparameters.own_language_options(options, dict(architecture.hyperparameters))
     except ValueError as error:
         raise InvalidArchitecture(f"the network's own hyperparameters cannot be used: {error}") from error
 

@@ -72,7 +72,7 @@ def train(  # noqa: PLR0913  (all but the first three are options)
         TaskError: the task trains no networks whose weights could be given or kept.
     """
     if (start or keep) and not getattr(task, "inherits", False):
-        raise TaskError(f"the task {task.name!r} neither takes nor keeps weights: use a task of images")
+        raise TaskError(f"the task {task.name!r} neither takes nor keeps weights: use one of images or text")
 
     def of_training() -> Identity:
         same = identity(architecture, task.name, budget, seed=seed, device=device, threads=threads)

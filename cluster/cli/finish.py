@@ -59,7 +59,7 @@ def finish(arguments: list[str]) -> int:
         in the search unless --epochs says otherwise (NAME-final, which keeps the weights). At last each looks at the
         test images, once. After Ctrl-C or a kill the same command goes on. Flags of `nascluster launch` for the
         trainings can follow, such as --epochs, --schedule, --network, --workers or --local. A ceiling, such as
-        --max-hours, holds for each of the two runs.
+        --max-hours, holds for both runs together.
         """
 
         def carry_out() -> int:

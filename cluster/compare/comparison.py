@@ -76,7 +76,12 @@ def plan_comparison(
     table = None
     if base.task.entry.family == "table":
         with base.task.own_file():
-            table = load_table(base.task.task, data=local_data(base.task.data))
+            table = load_table(
+                base.task.task,
+                data=local_data(base.task.data),
+                options=base.task.options,
+                decode=base.search_space.decode,
+            )
     else:
         check_data(base.task)
     for entrant in plan.entrants:

@@ -6,7 +6,7 @@ Standard library only. The ledger knows what was used (`cluster.storage.ledger.q
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from child_trainer.field_types import check_types
 
@@ -96,6 +96,12 @@ def cost_of(options: CeilingOptions, used: Used) -> float:
 def used_up(options: CeilingOptions, used: Used) -> Ceiling | None:
     """Return the first ceiling that is used up, if one is."""
     return next((ceiling for ceiling in ceilings_of(options, used) if ceiling.used >= ceiling.limit), None)
+
+
+def left_of(options: CeilingOptions, used: Used) -> CeilingOptions:
+    """Return the ceilings that are left once so much was used, which no ceiling may be used up by."""
+    changes = {ceiling.option: ceiling.limit - ceiling.used for ceiling in ceilings_of(options, used)}
+    return replace(options, **changes)
 
 
 def reason_of(ceiling: Ceiling) -> str:

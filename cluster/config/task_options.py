@@ -33,8 +33,8 @@ class TaskOptions:
     the architecture itself; `nasbench201` looks it up in the benchmark's table."""
     data: str | Path | None = None
     """Folder with the data, or its URL; every node must have the folder. Images are in torchvision's layout, those of
-    image-folder in train/ with a folder for each class, texts are train.txt, valid.txt and test.txt. From a URL
-    (s3://...) each node fetches one copy. Tasks digits, text and synthetic need none."""
+    image-folder in train/ with a folder for each class, texts are train.txt, valid.txt and test.txt, table-file is a
+    CSV or JSON file. From a URL (s3://...) each node fetches one copy. Tasks digits, text and synthetic need none."""
     download: bool = False
     """Download the data into the folder if missing."""
     options: Any = None

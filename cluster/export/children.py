@@ -24,17 +24,18 @@ SHOWN = 5
 
 
 def check_task(config: RunConfig) -> None:
-    """Raise `ExportError` if trainings on the run's task leave no classifier of images prepared as those of ours.
+    """Raise `ExportError` if trainings on the run's task leave no language model, nor a classifier of images like ours.
 
     A task of the user's own is loaded with its data, as only then its kind is known.
     """
     task, entry = config.task.task, config.task.entry
-    if entry.family == "language":
-        raise ExportError(
-            f"the task {task!r} trains language models, whose weights no training keeps: export is for tasks of images"
-        )
+    if entry.family == "language" and not own_files.is_own(task):
+        return
     if entry.family != "images" or entry.problem is None:
-        raise ExportError(f"the task {task!r} trains no networks that could be exported: export is for tasks of images")
+        raise ExportError(
+            f"the task {task!r} trains no networks that could be exported: export is for tasks of images and our tasks"
+            " of text"
+        )
     if own_files.is_own(task):
         with config.task.own_file():
             loaded = load_task(task, data=local_data(config.task.data), options=config.task.options)

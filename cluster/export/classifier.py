@@ -9,6 +9,7 @@ from child_trainer.networks.weights import check_fit, load, named, statistics
 from child_trainer.regime import Regime
 from child_trainer.tasks.image import centred
 from child_trainer.training.image_classifier import standardise
+from cluster.export.programs import Program
 
 
 class ExportedClassifier(nn.Module):
@@ -23,7 +24,7 @@ class ExportedClassifier(nn.Module):
         return self.network(centred(standardise(pixels)))
 
 
-def exported_classifier(weights: TrainedWeights, problem: ImageProblem, regime: Regime) -> ExportedClassifier:
+def exported_classifier(weights: TrainedWeights, problem: ImageProblem, regime: Regime) -> Program:
     """Build a trained network on the CPU, in evaluation mode and without its auxiliary head.
 
     Args:
@@ -40,4 +41,14 @@ def exported_classifier(weights: TrainedWeights, problem: ImageProblem, regime: 
     network = build(main, problem, generator=torch.Generator(), regime=regime)
     places = named(network).keys() | statistics(network).keys()
     load(network, {name: tensor for name, tensor in weights.tensors.items() if name in places})
-    return ExportedClassifier(network).eval()
+    return Program(
+        network=ExportedClassifier(network).eval(),
+        batch={"pixels": 0},
+        outputs=("logits",),
+        example=lambda number: (_pixels(problem, number),),
+    )
+
+
+def _pixels(problem: ImageProblem, number: int) -> Tensor:
+    generator = torch.Generator().manual_seed(number)
+    return torch.randint(0, 256, (number, *problem.input_shape), generator=generator).float()

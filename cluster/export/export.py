@@ -4,12 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from child_trainer.architectures.architecture import InvalidArchitecture
+from child_trainer.inheritance.trained_weights import TrainedWeights
+from child_trainer.language_options import LanguageOptions
+from child_trainer.networks.language_weights import words_of
 from child_trainer.networks.weights import WrongWeights
+from cluster.config.run_config import RunConfig
 from cluster.export.children import check_task, child_to_export, weights_of
 from cluster.export.classifier import exported_classifier
-from cluster.export.facts import facts_of
+from cluster.export.facts import ImageFacts, TextFacts, facts_of
 from cluster.export.files import check_target, is_special, readme_of, write_export
 from cluster.export.formats import FORMATS, ExportError, Form, as_read, check_format, facts_in
+from cluster.export.language import exported_language_model
+from cluster.export.programs import Program
 from cluster.export.readme import readme
 from cluster.storage.ledger.queries.final_tests import FinalTest, final_tests
 from cluster.storage.ledger.reader import reading
@@ -64,22 +70,20 @@ def export_child(
     path = _target(folder, child.child_id, form, out)
     check_target(path, form, replace=replace)
     trained = weights_of(folder, child, weights)
-    problem = config.task.entry.problem
-    assert problem is not None
     try:
-        network = exported_classifier(trained, problem, config.budget.regime)
+        program = _program(config, trained)
+        facts = facts_of(
+            folder.name,
+            config,
+            child,
+            _data_of(config, trained),
+            weights=trained.checksum,
+            weights_file=weights and weights.name,
+            test=_test_of(folder, child.child_id),
+        )
     except (InvalidArchitecture, WrongWeights) as error:
         raise ExportError(f"the weights of child {child.child_id} are not those of its network: {error}") from error
-    facts = facts_of(
-        folder.name,
-        config,
-        child,
-        problem,
-        weights=trained.checksum,
-        weights_file=weights and weights.name,
-        test=_test_of(folder, child.child_id),
-    )
-    data = FORMATS[form].write(network, trained, facts)
+    data = FORMATS[form].write(program, trained, facts)
     try:
         write_export(path, data, readme(facts, FORMATS[form], path.name))
     except OSError as error:
@@ -98,21 +102,24 @@ def earlier_export(folder: RunFolder, child_id: int) -> Path | None:
         The file that `export_child` would write without options; `None` if there is none, or it is another's.
 
     Raises:
-        ExportError: there is no such child.
+        ExportError: there is no such child, or its weights are damaged.
         RunFolderError: the run is damaged.
     """
     path, config = default_file(folder, child_id), folder.read_config()
     if not path.is_file():
         return None
-    child, problem = child_to_export(folder, config, child_id, None), config.task.entry.problem
-    assert problem is not None
-    assert child.weights is not None
+    child = child_to_export(folder, config, child_id, None)
+    weights = weights_of(folder, child, None)
+    try:
+        data = _data_of(config, weights)
+    except WrongWeights:
+        return None
     facts = facts_of(
         folder.name,
         config,
         child,
-        problem,
-        weights=child.weights,
+        data,
+        weights=weights.checksum,
         weights_file=None,
         test=_test_of(folder, child_id),
     )
@@ -122,6 +129,30 @@ def earlier_export(folder: RunFolder, child_id: int) -> Path | None:
         return None
     same = said == readme(facts, FORMATS["torch-export"], path.name) and facts_in(path) == as_read(facts)
     return path if same else None
+
+
+def _program(config: RunConfig, weights: TrainedWeights) -> Program:
+    """Return a run's network as a program; raises as `exported_classifier` and `exported_language_model` do."""
+    if isinstance(config.task.options, LanguageOptions):
+        return exported_language_model(weights, config.task.options)
+    problem = config.task.entry.problem
+    assert problem is not None  # `check_task` refuses others
+    return exported_classifier(weights, problem, config.budget.regime)
+
+
+def _data_of(config: RunConfig, weights: TrainedWeights) -> ImageFacts | TextFacts:
+    """Return what a run's network is for; raises `WrongWeights` if weights of a language model have no words."""
+    entry, options = config.task.entry, config.task.options
+    if isinstance(options, LanguageOptions):
+        return TextFacts(
+            vocabulary=words_of(weights.tensors),
+            layers=options.cell_layers,
+            hidden_size=weights.tensors["embedding"].shape[1],
+        )
+    problem = entry.problem
+    assert problem is not None
+    classes = entry.class_names or tuple(map(str, range(problem.classes)))
+    return ImageFacts(shape=problem.shape, classes=classes, preparation=entry.preparation)
 
 
 def _test_of(folder: RunFolder, child_id: int) -> FinalTest | None:

@@ -16,8 +16,9 @@ import torch
 
 from child_trainer.inheritance.trained_weights import FORMAT, TrainedWeights
 from child_trainer.sealed_tensors import seal
-from cluster.export.classifier import ExportedClassifier
 from cluster.export.facts import NetworkFacts
+from cluster.export.loading import onnx_code, safetensors_code, torch_export_code
+from cluster.export.programs import Program
 from cluster.formatting import first_line
 
 Form = Literal["safetensors", "torch-export", "onnx"]
@@ -46,7 +47,7 @@ class Format:
         suffix: of its files.
         words: what it is, for a README.
         needs: the packages that load it.
-        code: Python that loads the file `{file}`, and computes logits of images of the shape `{shape}` if it can.
+        code: returns Python that loads a file of this name, and computes logits if it can.
         runs: whether the file has the network's code, and prepares images by itself.
         write: returns the file's bytes.
     """
@@ -54,9 +55,9 @@ class Format:
     suffix: str
     words: str
     needs: str
-    code: str
+    code: Callable[[str, NetworkFacts], str]
     runs: bool
-    write: Callable[[ExportedClassifier, TrainedWeights, NetworkFacts], bytes]
+    write: Callable[[Program, TrainedWeights, NetworkFacts], bytes]
 
 
 def check_format(form: Form) -> None:
@@ -70,26 +71,29 @@ def check_format(form: Form) -> None:
         )
 
 
-def _safetensors(network: ExportedClassifier, weights: TrainedWeights, facts: NetworkFacts) -> bytes:
+def _safetensors(program: Program, weights: TrainedWeights, facts: NetworkFacts) -> bytes:
     """Return all weights with the architecture, in the form that `python -m child_trainer --from` reads, too."""
     metadata = {"architecture": json.dumps(weights.architecture.to_json()), FACTS: json.dumps(facts.to_json())}
     return seal(weights.tensors, metadata, FORMAT)
 
 
-def _torch_export(network: ExportedClassifier, weights: TrainedWeights, facts: NetworkFacts) -> bytes:
-    """Return a program for any number of images, after reading it back and comparing its logits.
+def _torch_export(program: Program, weights: TrainedWeights, facts: NetworkFacts) -> bytes:
+    """Return a program for any number of examples, after reading it back and comparing its outputs.
 
     Raises:
         ExportError: PyTorch cannot trace the network, or what is read back computes something else.
     """
-    # Not `torch.export.export` on one image: 0 and 1 are sizes that a program may be specialised to.
+    # Not `torch.export.export` on one example: 0 and 1 are sizes that a program may be specialised to.
     with _explained("as a program of torch.export"):
-        program = torch.export.export(network, (_pixels(facts, 2),), dynamic_shapes=_any_number())
-    for node in program.graph.nodes:
+        exported = torch.export.export(program.network, program.example(2), dynamic_shapes=program.dynamic_shapes)
+    for node in exported.graph.nodes:
         node.meta.pop("stack_trace", None)  # it has the folders of this machine
     file = io.BytesIO()
-    torch.export.save(program, file, extra_files={FACTS: json.dumps(facts.to_json())})
-    _check_logits(network, torch.export.load(io.BytesIO(file.getvalue())).module(), facts)
+    torch.export.save(exported, file, extra_files={FACTS: json.dumps(facts.to_json())})
+    again = torch.export.load(io.BytesIO(file.getvalue())).module()
+    for number in (1, 3):
+        if not (difference := program.difference(again, number)) <= TOLERANCE:
+            raise ExportError(f"the exported program differs from the network by {difference:g} in a logit")
     return file.getvalue()
 
 
@@ -110,24 +114,24 @@ def as_read(facts: NetworkFacts) -> Any:
     return json.loads(json.dumps(facts.to_json()))
 
 
-def _onnx(network: ExportedClassifier, weights: TrainedWeights, facts: NetworkFacts) -> bytes:
-    """Return an ONNX model for any number of images.
+def _onnx(program: Program, weights: TrainedWeights, facts: NetworkFacts) -> bytes:
+    """Return an ONNX model for any number of examples.
 
     Raises:
         ExportError: the network cannot be exported, or is too large for one file.
     """
     with _explained("as ONNX"):
-        program = torch.onnx.export(
-            network,
-            (_pixels(facts, 2),),
+        exported = torch.onnx.export(
+            program.network,
+            program.example(2),
             dynamo=True,
-            dynamic_shapes=_any_number(),
-            input_names=["pixels"],
-            output_names=["logits"],
+            dynamic_shapes=program.dynamic_shapes,
+            input_names=list(program.batch),
+            output_names=list(program.outputs),
             verbose=False,
         )
-    assert program is not None
-    model = program.model_proto
+    assert exported is not None
+    model = exported.model_proto
     for node in model.graph.node:
         del node.metadata_props[:]  # stack traces, which have the folders of this machine
     entry = model.metadata_props.add()
@@ -152,37 +156,13 @@ def _explained(how: str) -> Iterator[None]:
         raise ExportError(f"PyTorch cannot write the network {how}: {type(cause).__name__}: {reason}") from error
 
 
-def _any_number() -> dict[str, dict[int, torch.export.Dim]]:
-    return {"pixels": {0: torch.export.Dim("images", min=1)}}
-
-
-def _pixels(facts: NetworkFacts, number: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(number)
-    return torch.randint(0, 256, (number, *facts.shape), generator=generator).float()
-
-
-@torch.inference_mode()
-def _check_logits(network: ExportedClassifier, again: torch.nn.Module, facts: NetworkFacts) -> None:
-    """Raise `ExportError` unless both compute the same logits, for one image and for several."""
-    for number in (1, 3):
-        ours, theirs = network(_pixels(facts, number)), again(_pixels(facts, number))
-        difference = (ours - theirs).abs().max().item()
-        if not difference <= TOLERANCE * max(1.0, ours.abs().max().item()):
-            raise ExportError(f"the exported program differs from the network by {difference:g} in a logit")
-
-
 FORMATS: Mapping[Form, Format] = MappingProxyType(
     {
         "torch-export": Format(
             suffix=".pt2",
             words="a program of torch.export, which has the network and its weights",
             needs="PyTorch 2.11 or newer",
-            code=(
-                "import torch\n\n"
-                "network = torch.export.load({file!r}).module()\n"
-                "pixels = torch.zeros({shape})\n"
-                "logits = network(pixels)"
-            ),
+            code=torch_export_code,
             runs=True,
             write=_torch_export,
         ),
@@ -190,12 +170,7 @@ FORMATS: Mapping[Form, Format] = MappingProxyType(
             suffix=".onnx",
             words="an ONNX model, which has the network and its weights",
             needs="onnxruntime and NumPy",
-            code=(
-                "import numpy\nimport onnxruntime\n\n"
-                "session = onnxruntime.InferenceSession({file!r})\n"
-                "pixels = numpy.zeros({shape}, numpy.float32)\n"
-                '(logits,) = session.run(None, {{"pixels": pixels}})'
-            ),
+            code=onnx_code,
             runs=True,
             write=_onnx,
         ),
@@ -203,12 +178,7 @@ FORMATS: Mapping[Form, Format] = MappingProxyType(
             suffix=".safetensors",
             words="the weights by name, with the architecture as JSON; it has no code",
             needs="safetensors and PyTorch",
-            code=(
-                "import json\n\nfrom safetensors import safe_open\n\n"
-                'with safe_open({file!r}, framework="pt") as file:\n'
-                "    weights = {{name: file.get_tensor(name) for name in file.keys()}}\n"
-                '    architecture = json.loads(file.metadata()["architecture"])'
-            ),
+            code=safetensors_code,
             runs=False,
             write=_safetensors,
         ),

@@ -4,24 +4,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import torch
-
 from child_trainer.architectures.architecture import InvalidArchitecture
-from child_trainer.inheritance.trained_weights import TrainedWeights, WeightsError
-from child_trainer.networks.build import build
-from child_trainer.networks.weights import WrongWeights, load
-from child_trainer.tasks.catalogue import load_test
-from child_trainer.tasks.image import ImageTask
-from child_trainer.threads import computing_with
-from child_trainer.training.image_classifier import Images
-from child_trainer.training.task import Diverged, TaskError
+from child_trainer.inheritance.trained_weights import WeightsError
+from child_trainer.networks.weights import WrongWeights
+from child_trainer.training.task import Diverged
 from cluster.config.run_config import RunConfig
-from cluster.config.task_options import TaskOptions
+from cluster.finish.judges import Judge, make_judge
 from cluster.formatting import utc_time
 from cluster.pool.child_weights import WeightsFolder, load_weights
-from cluster.runners.trainer import loaded_task
-from cluster.search.seeding import derive
-from cluster.storage.dataset_cache import local_data
 from cluster.storage.errors import LedgerError, RunFolderError
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.queries.final_tests import FinalTest, FinishedNetwork, final_tests, finished_networks
@@ -38,61 +28,6 @@ class AlreadyTested(RunFolderError):
     """A network has looked at the test data before; the message says when, and what it reached."""
 
 
-class Judge:
-    """Computes what networks reach on the test images of a run's task.
-
-    Args:
-        config: of the run whose children they are.
-
-    Raises:
-        TaskError, StorageError: the data cannot be loaded here.
-    """
-
-    def __init__(self, config: RunConfig) -> None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        task = loaded_task(config.task, seed=derive(config.seed, "split"), device=device)
-        assert isinstance(task, ImageTask)  # `plan` refuses others
-        self._task, self._device = task, device
-        self._images = load_test_images(config.task, device)
-        self._regime, self._threads = config.budget.regime, config.topology.threads_per_child
-
-    @property
-    def examples(self) -> int:
-        """How many images there are."""
-        return len(self._images)
-
-    def __call__(self, weights: TrainedWeights) -> float:
-        """Return the share of the images that a network gets right, prepared as validation images are.
-
-        Raises:
-            WrongWeights: these are not the weights of their network.
-            Diverged: an output is not finite.
-        """
-        network = build(weights.architecture, self._task, generator=torch.Generator(), regime=self._regime)
-        load(network, weights.tensors)
-        network.to(self._device)
-        with computing_with(self._threads):
-            return self._task.accuracy(network, self._images)
-
-
-def load_test_images(options: TaskOptions, device: str = "cpu") -> Images:
-    """Return the test images of a run's task.
-
-    Raises:
-        TaskError, StorageError: they are missing or corrupt, or no images.
-    """
-    data = local_data(options.data)
-    with options.own_file():
-        options.check_files(data)
-        images = load_test(options.task, data=data, device=device, options=options.options)
-    if not isinstance(images, Images) or not len(images):
-        raise TaskError(
-            f"the function `load_test` of the task {options.task!r} must return test images, `Images(...)`, got"
-            f" {'none' if isinstance(images, Images) else type(images).__name__}"
-        )
-    return images
-
-
 class Untestable(RunFolderError):
     """A network cannot look at the test data, and has not: the message says why."""
 
@@ -100,7 +35,7 @@ class Untestable(RunFolderError):
 def look_once(
     ledger: Ledger, folder: RunFolder, network: FinishedNetwork, judge: Judge, now: Callable[[], float] = time.time
 ) -> FinalTest:
-    """Return what a finished network reaches on the test images, once that is recorded, durably.
+    """Return what a finished network reaches on the test data, once that is recorded, durably.
 
     A network whose outputs are not finite has looked, too: its record has the fault in place of a metric.
 
@@ -108,7 +43,7 @@ def look_once(
         ledger: of the network's run, whose only writer this is.
         folder: of the run, with the network's weights.
         network: has weights.
-        judge: looks at the images.
+        judge: looks at the data.
         now: returns the Unix time.
 
     Raises:
@@ -186,14 +121,14 @@ def tested(folder: RunFolder, config: RunConfig, report: Report) -> Tests:
     Raises:
         RunFolderError: another driver holds the run or has taken it over, a test cannot be recorded, or the object
             store has not all of them.
-        TaskError, StorageError: the test images cannot be loaded.
+        TaskError, StorageError: the test data cannot be loaded.
     """
     with reading(folder) as db:
         known, networks = final_tests(db), finished_networks(db)
     left = [network for network in networks if network.weights is not None and network.child_id not in known]
     untested: dict[int, str] = {}
     if left or not is_copied(folder):
-        judge = Judge(config) if left else None
+        judge = make_judge(config) if left else None
         lost: list[LeaseLost] = []
         with driving(folder, config, report, lost.append):
             if judge is not None:

@@ -7,7 +7,8 @@ from child_trainer import own_files
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.operation_types import BUILDERS
 from child_trainer.hyperparameters import lacks_effect, with_hyperparameters
-from child_trainer.outcome import Budget
+from child_trainer.language_options import LanguageOptions
+from child_trainer.outcome import Budget, Measure
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.tasks.image import ImageTask
 from cluster.config.flags import UsageError, parse_run, value_of
@@ -15,6 +16,7 @@ from cluster.config.recipes import changed
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import MAX_PARTS, Topology
+from cluster.finish.judges import has_text
 from cluster.formatting import counted
 from cluster.runners.retraining import SEARCHER, TOP, Source, retraining
 from cluster.storage.dataset_cache import local_data
@@ -112,7 +114,7 @@ class Plan:
         search: the folder of the search.
         base: how each network is trained.
         networks: the best ones of the search, the best first; if a stage has begun, those that it began with.
-        by_accuracy: whether the search had no other aim than the validation accuracy, by which networks are ordered;
+        by_metric: whether the search had no other aim than the validation metric, by which networks are ordered;
             else the order of the search stays.
         grid: the run of the grid search; `None` without one.
         seeds: trainings of each network.
@@ -122,13 +124,17 @@ class Plan:
     search: RunFolder
     base: RunConfig
     networks: tuple[Network, ...]
-    by_accuracy: bool
+    by_metric: bool
     grid: RunConfig | None
     seeds: int
     notes: tuple[str, ...]
 
     def final(self, networks: Sequence[Network]) -> RunConfig:
-        """Return the run that trains these networks on all training data, and keeps their weights."""
+        """Return the run that trains these networks on all training data, and keeps their weights.
+
+        Of images that is the validation images, too. A validation text stays apart, as in the papers on language
+        models, and final models are compared by it.
+        """
         return _trainings(
             self.base,
             f"{self.search.name}{FINAL}",
@@ -157,7 +163,7 @@ def make_plan(request: Request, search: RunFolder) -> Plan:
         )
     default = _default(config, request, search.name)
     made = parse_run(default, list(request.flags), "RECIPE")
-    if wrong := [name for name in changed(default, made) if name in FIXED]:
+    if wrong := [name for name in changed(default, _with_same_models(default, made)) if name in FIXED]:
         raise UsageError(
             f"`{wrong[0].replace('_', '-')}` of the final trainings follows from the run {search.name!r}: leave it out"
         )
@@ -181,7 +187,7 @@ def make_plan(request: Request, search: RunFolder) -> Plan:
         search=search,
         base=made,
         networks=networks,
-        by_accuracy=config.reward in REWARDS and not config.objectives.objective,
+        by_metric=config.reward in REWARDS and not config.objectives.objective,
         grid=grid,
         seeds=request.seeds,
         notes=(*notes, _regime_note(config.budget, made.budget)),
@@ -232,15 +238,25 @@ def _begun_with(
     return () if missing else tuple(there[text] for text in options.architectures)
 
 
+def _with_same_models(default: RunConfig, made: RunConfig) -> RunConfig:
+    """Return a run with the language models of another, but for their vocabulary: the final ones may be larger."""
+    ours, theirs = default.task.options, made.task.options
+    if not isinstance(ours, LanguageOptions) or not isinstance(theirs, LanguageOptions):
+        return made
+    return replace(made, task=replace(made.task, options=replace(ours, max_vocabulary=theirs.max_vocabulary)))
+
+
 def _check_task(config: RunConfig) -> None:
-    """Raise `RunFolderError` unless the run's children are networks on images that have test images."""
+    """Raise `RunFolderError` unless the run's children are networks on images or text with test data."""
     task = config.task
+    if has_text(task):
+        return
     with task.own_file():
         tests = task.entry.problem is not None and task.entry.spaces is None and task.entry.load_test() is not None
     if not tests:
         raise RunFolderError(
-            f"`finish` trains networks on images and tests them on test images, and the task {task.task!r} of the run"
-            f" {config.name!r} is none that has them"
+            "`finish` trains networks on images or text and tests them on test data, and the task"
+            f" {task.task!r} of the run {config.name!r} is none that has them"
         )
     if own_files.is_own(task.task):
         _check_own_task(task)
@@ -268,8 +284,9 @@ def _default(config: RunConfig, request: Request, name: str) -> RunConfig:
     shorter trainings.
     """
     budget, topology = config.budget, config.topology
-    regime = budget.regime
-    if regime.schedule == "constant":
+    regime, options = budget.regime, config.task.options
+    falls = isinstance(options, LanguageOptions) and options.learning_rate_decay < 1
+    if regime.schedule == "constant" and not falls:
         regime = replace(regime, schedule="cosine")
     return RunConfig(
         name=f"{name}{FINAL}",
@@ -279,7 +296,7 @@ def _default(config: RunConfig, request: Request, name: str) -> RunConfig:
         searcher=SEARCHER,
         space=config.space,
         space_options=config.space_options,
-        reward="accuracy",
+        reward="perplexity" if config.measure is Measure.PERPLEXITY else "accuracy",
         task=config.task,
         budget=replace(budget, epochs=LONGER * budget.epochs, train_fraction=1.0, max_seconds=None, regime=regime),
         topology=Topology(
@@ -336,7 +353,7 @@ def _check_operations(networks: Sequence[Network], config: RunConfig) -> None:
 
 
 def _trainings(base: RunConfig, name: str, space: SettingsSpace, *, keep_weights: bool) -> RunConfig:
-    """Return the run that trains every sample of the space once; on all training data if the weights are kept."""
+    """Return the run that trains every sample of the space once; if weights are kept, also on validation images."""
     count = num_samples(space.decisions(0))
     return replace(
         base,
@@ -347,7 +364,7 @@ def _trainings(base: RunConfig, name: str, space: SettingsSpace, *, keep_weights
         space_options=space,
         max_children=count,
         topology=replace(base.topology, children=min(count, MAX_PARTS)),
-        task=replace(base.task, all_training=keep_weights),
+        task=replace(base.task, all_training=keep_weights and not has_text(base.task)),
     )
 
 

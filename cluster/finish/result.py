@@ -1,4 +1,4 @@
-"""What finishing a search has given: networks, and what they reach on the test images. Pure."""
+"""What finishing a search has given: networks, and what they reach on the test data. Pure."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,8 +6,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from child_trainer.outcome import Measure
 from cluster.finish.plan import Network
-from cluster.formatting import aligned, counted
+from cluster.formatting import aligned, counted, mean_text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,13 +17,22 @@ class Trained:
 
     Attributes:
         child_id: in the run of the final trainings.
-        test: the accuracy on the test images; `None` if there is none.
+        test: the metric on the test data; `None` if there is none.
         cause: why there is none: that of the failed training, or a fault of the test.
+        validation: the metric on the validation data; `None` if there is none, or it has trained on that data.
     """
 
     child_id: int
     test: float | None
     cause: str | None
+    validation: float | None = None
+
+    @property
+    def text(self) -> str:
+        """What it has reached."""
+        if self.test is None:
+            return f"{self.child_id}: {self.cause}"
+        return f"{self.child_id}: {self.test:.4f}" + (f" ({self.validation:.4f})" if self.validation else "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,20 +42,24 @@ class Finished:
     Attributes:
         search, final: the names of the search and of the run of the final trainings.
         epochs: of these.
-        images: how many test images there are; `None` if no network was tested.
-        by_accuracy: whether the order is that of the validation accuracy; else it is that of the search's rewards.
+        measure: what the metric is.
+        data: what the test data is called.
+        examples: how many images or words it has; `None` if no network was tested.
+        by_metric: whether the order is that of the validation metric; else it is that of the search's rewards.
         networks: in this order, each with its trainings.
         dropped: the networks that the grid search could not train at all.
         export: the command that exports a child, without its id.
-        untested: a sentence on each network that was trained, and whose test accuracy cannot be had.
+        untested: a sentence on each network that was trained, and whose test metric cannot be had.
         file: the exported network of `best`; `None` if it was not exported.
     """
 
     search: str
     final: str
     epochs: int
-    images: int | None
-    by_accuracy: bool
+    measure: Measure
+    data: str
+    examples: int | None
+    by_metric: bool
     networks: Sequence[tuple[Network, Sequence[Trained]]]
     dropped: Sequence[Network]
     export: str
@@ -54,18 +68,36 @@ class Finished:
 
     @property
     def best(self) -> Trained | None:
-        """The first training of the first network that has one: test data has chosen nothing."""
-        return next((one for _, trained in self.networks for one in trained if one.test is not None), None)
+        """The tested training with the best validation metric; test data has chosen nothing.
+
+        Where all have trained on the validation data, it is the first training of the first network that has one.
+        """
+        tested = [one for _, trained in self.networks for one in trained if one.test is not None]
+        known = [one for one in tested if one.validation is not None]
+        if not known:
+            return tested[0] if tested else None
+        choose = min if self.measure.lower_is_better else max
+        return choose(known, key=lambda one: one.validation or 0.0)
 
     @property
     def whole(self) -> bool:
-        """Whether a network was tested, and no trained one has no test accuracy."""
+        """Whether a network was tested, and no trained one has no test metric."""
         return self.best is not None and not self.untested
 
     @property
     def _words_of_best(self) -> str:
-        first = self.networks[0][1][0] if self.networks else None
-        return "The first" if self.best is first else f"Child {self.best and self.best.child_id}, the first tested one,"
+        first, best = self.networks[0][1][0] if self.networks else None, self.best
+        if best is not None and best.validation is not None:
+            return f"Child {best.child_id}, the best by its validation {self.measure},"
+        return "The first" if best is first else f"Child {best and best.child_id}, the first tested one,"
+
+    @property
+    def _words_of_data(self) -> str:
+        return f"{self.examples:,} words of the {self.data}" if self._is_text else f"{self.examples:,} {self.data}"
+
+    @property
+    def _is_text(self) -> bool:
+        return self.measure is Measure.PERPLEXITY
 
     def lines(self) -> Iterator[str]:
         """Yield lines with a table for people."""
@@ -85,10 +117,12 @@ class Finished:
             )
         yield from self.untested
         yield ""
-        order = "the validation accuracy" if self.by_accuracy else "the rewards of the search"
-        yield f"The order is that of {order}. test: mean and standard deviation over the trainings."
-        if self.images is not None:
-            yield f"Each training has looked at the {self.images:,} test images once; a second look is refused."
+        order = f"the validation {self.measure}" if self.by_metric else "the rewards of the search"
+        seen = all(one.validation is None for _, trained in self.networks for one in trained)
+        own = "" if seen else " In brackets is what each training reached on the validation data."
+        yield f"The order is that of {order}. test: mean and standard deviation over the trainings.{own}"
+        if self.examples is not None:
+            yield f"Each training has looked at the {self._words_of_data} once; a second look is refused."
         if self.file is not None:
             what = self._words_of_best
             yield f"{what} is in {self.file}, which loads without nascluster; the README beside it says how."
@@ -102,8 +136,9 @@ class Finished:
             "search": self.search,
             "final": self.final,
             "epochs": self.epochs,
-            "test_images": self.images,
-            "order": "validation" if self.by_accuracy else "reward",
+            "measure": str(self.measure),
+            "test_words" if self._is_text else "test_images": self.examples,
+            "order": "validation" if self.by_metric else "reward",
             "networks": [_network_json(network, trained) for network, trained in self.networks],
             "untested": list(self.untested),
             "left_out": [network.child_id for network in self.dropped],
@@ -120,15 +155,9 @@ def _row(search: str, network: Network, trained: Sequence[Trained]) -> tuple[str
         f"child {network.child_id} of {search}",
         searched if network.validation is None else f"{network.validation:.4f}",
         ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in network.settings.items()) or "-",
-        _mean(reached),
-        ", ".join(f"{one.child_id}: {one.cause if one.test is None else f'{one.test:.4f}'}" for one in trained),
+        mean_text(reached) if reached else "-",
+        ", ".join(one.text for one in trained),
     )
-
-
-def _mean(reached: Sequence[float]) -> str:
-    if not reached:
-        return "-"
-    return f"{mean(reached):.4f}" + (f" ± {stdev(reached):.4f}" if len(reached) > 1 else "")
 
 
 def _network_json(network: Network, trained: Sequence[Trained]) -> dict[str, Any]:
@@ -141,5 +170,8 @@ def _network_json(network: Network, trained: Sequence[Trained]) -> dict[str, Any
         "validation": network.validation,
         "settings": dict(network.settings),
         "test": {"mean": mean(reached) if reached else None, "deviation": stdev(reached) if len(reached) > 1 else None},
-        "trainings": [{"child": one.child_id, "test": one.test, "failure": one.cause} for one in trained],
+        "trainings": [
+            {"child": one.child_id, "validation": one.validation, "test": one.test, "failure": one.cause}
+            for one in trained
+        ],
     }

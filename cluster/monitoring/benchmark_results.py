@@ -50,7 +50,12 @@ def table_facts(config: RunConfig, children: Sequence[Best], *, running: bool) -
         return None
     try:
         with config.task.own_file():
-            table = load_table(config.task.task, data=local_data(config.task.data))
+            table = load_table(
+                config.task.task,
+                data=local_data(config.task.data),
+                options=config.task.options,
+                decode=config.search_space.decode,
+            )
         answers = [table.answer(child.architecture) for child in children]
     except (ValueError, OSError) as error:  # the run may come from another machine; the rest of it can still be shown
         return (TableFacts(untold=HIDDEN if running else f"unknown here: {error}"),) * len(children)

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from child_trainer.outcome import Cause, Measure
 from cluster.formatting import counted, duration, metric_name, noun, number
+from cluster.monitoring.final_scores import scores_text
 from cluster.monitoring.status import FIRST, Status, read_status
 from cluster.periodic import PeriodicThread
 from cluster.storage.errors import LedgerError, RunFolderError
@@ -97,6 +98,7 @@ def status_rows(status: Status) -> list[tuple[str, str]]:
         *([("supernet", supernet_text(status.supernet, status.measure))] if status.supernet else []),
         *([("weights", weights_text(status.supernet))] if status.supernet else []),
         *([("best", best_text(status))] if status.best else []),
+        *([("test", scores_text(status.measure, status.tests))] if status.tests else []),
         ("reward", f"mean {number(status.recent_reward)} (last {FIRST})"),
         *([("unknown", status.unknown_text)] if status.unknown else []),
         *([("searcher", figures)] if (figures := figure_texts(status)) else []),

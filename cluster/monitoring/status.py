@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from child_trainer.outcome import Measure
@@ -15,6 +15,7 @@ from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries import status as queries
 from cluster.storage.ledger.queries import usage
 from cluster.storage.ledger.queries.doctor import last_durations, open_attempts
+from cluster.storage.ledger.queries.final_tests import FinalTest, final_tests
 from cluster.storage.ledger.queries.run import run_values
 from cluster.storage.ledger.queries.status import Best, StoppedEarly
 from cluster.storage.ledger.queries.supernet import SupernetTraining, supernet_training
@@ -75,6 +76,7 @@ class Status:
         run_front: reads `front`; `None` if the run has one objective only.
         stopped: the children that were stopped early; `None` if the run stops none.
         epochs: of a child that is not stopped early.
+        tests: the looks at the test data, if it is a run of final trainings.
         unknown: what this version of nascluster does not know of the run, a clause each.
     """
 
@@ -111,6 +113,7 @@ class Status:
     run_front: RunFront | None = None
     stopped: StoppedEarly | None = None
     epochs: int = 0
+    tests: tuple[FinalTest, ...] = ()
     unknown: tuple[str, ...] = ()
 
     @property
@@ -219,6 +222,7 @@ class Status:
             "measure": str(self.measure),
             "best": self.best and self.best.to_json(),
             **({"pareto": front.to_json()} if (front := self.front) else {}),
+            **({"tests": [asdict(test) for test in self.tests]} if self.tests else {}),
             **({"stopped": self._stopped_json(self.stopped)} if self.stopped else {}),
             **({"ceilings": self._ceilings_json()} if self.used else {}),
             **({"supernet": self.supernet._asdict()} if self.supernet else {}),
@@ -299,6 +303,7 @@ def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: b
         run_front=RunFront(folder=folder, measure=measure, costs=costs) if costs else None,
         stopped=queries.stopped_early(db) if config.stopping.early_stop else None,
         epochs=config.budget.epochs,
+        tests=tuple(final_tests(db).values()),
         unknown=(*known.unknown, *([newer] if newer else [])),
     )
 

@@ -97,7 +97,7 @@ def best_lines(status: Status, config: RunConfig) -> list[str]:
         return ["No child has finished yet."]
     facts = facts_of_best(status, config)
     seen = config.task.all_training
-    test = describe_test(status.measure, facts) or (f"test accuracy {best.test:.4f}" if best.test is not None else "")
+    test = describe_test(status.measure, facts) or test_text(status.measure, best.test)
     cost = [
         f"{best.parameters:,} parameters" if best.parameters is not None else "",
         f"{best.flops:,} FLOPs" if best.flops is not None else "",
@@ -114,6 +114,11 @@ def best_lines(status: Status, config: RunConfig) -> list[str]:
         *([f"It was {best.stopped.text}"] if best.stopped else []),
         ", ".join(text for text in cost if text),
     ]
+
+
+def test_text(measure: Measure, test: float | None) -> str:
+    """Return what a finished network reached on the test data; empty if it was not tested."""
+    return "" if test is None else f"test {measure} {test:.4f}"
 
 
 def _drawing(best: Best, config: RunConfig) -> list[str]:

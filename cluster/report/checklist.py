@@ -35,9 +35,19 @@ def _code(facts: Facts) -> tuple[Item, ...]:
     names = facts.known.names
     digest = facts.version("code")
     version = f"of the code `{digest}`; say where to get it" if digest else "of a version that you must state"
+    tested = f"This run is that evaluation, and each training was tested once, by nascluster {version}."
+    seeds = "All are in the configuration above; a network with settings of its own has them in its JSON."
     return (
-        Item("Code of the training pipeline that evaluates the final architectures", "open", _FINAL),
-        Item("Hyperparameters and seeds of that final evaluation", "open", _FINAL),
+        Item(
+            "Code of the training pipeline that evaluates the final architectures",
+            "partly" if facts.tested else "open",
+            tested if facts.tested else _FINAL,
+        ),
+        Item(
+            "Hyperparameters and seeds of that final evaluation",
+            "yes" if facts.tested else "open",
+            seeds if facts.tested else _FINAL,
+        ),
         Item(
             "Code of the search space",
             "partly",

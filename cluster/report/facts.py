@@ -7,6 +7,7 @@ from child_trainer.architectures.architecture import Architecture
 from cluster.config.run_config import KnownConfig, RunConfig
 from cluster.monitoring.benchmark_results import TableFacts
 from cluster.monitoring.status import Best, Status
+from cluster.storage.ledger.queries.final_tests import NetworkTests
 from cluster.storage.ledger.queries.lineage import Ancestor
 from cluster.storage.ledger.queries.report_children import Prediction
 from cluster.storage.ledger.queries.supernet import SupernetSlice
@@ -191,6 +192,7 @@ class Facts:
         derived: the architectures that the searcher has derived from strengths, if it learns such.
         supernet: the jobs on weights that children share, in slices of successive children; none if they share none.
         predictions: the rewards that the searcher predicted, if it predicts any.
+        tested: the networks that have looked at the test data; none of a search.
         lineage: the best child's line, from its first ancestor on; none if it has no parent.
         troubles: the failures.
         work: how the workers' time was used.
@@ -215,6 +217,7 @@ class Facts:
     derived: tuple[Derived, ...]
     supernet: tuple[SupernetSlice, ...]
     predictions: tuple[Prediction, ...]
+    tested: tuple[NetworkTests, ...]
     lineage: tuple[Ancestor, ...]
     troubles: Troubles
     work: Work

@@ -1,6 +1,7 @@
 """The head of the page: the run's name and state, and its figures."""
 
 from datetime import UTC, datetime
+from statistics import mean
 
 from cluster.formatting import counted, duration, metric_name, noun, number
 from cluster.monitoring.live_view import failures
@@ -72,6 +73,9 @@ def _tiles(facts: Facts) -> list[tuple[str, str]]:
         (f"{facts.distinct:,}", f"{noun(facts.distinct, 'different architecture')} among {status.sampled:,} sampled"),
         (_percent(facts.utilisation), f"of the time of {counted(status.workers, 'worker')} was training"),
     ]
+    if reached := [test.metric for test in status.tests if test.metric is not None]:
+        among = "" if len(reached) == 1 else f", mean of {len(reached)} trainings"
+        tiles.append((number(mean(reached)), f"test {status.measure}{among}"))
     tiles += [(one.text, f"used of what the whole search may ({one.flag})") for one in status.ceiling_list]
     if facts.gpu_seconds:
         tiles.append((f"{facts.gpu_seconds / 3600:,.2f}", "GPU-hours, failed attempts included"))

@@ -14,11 +14,13 @@ from cluster.report.run_sections import (
     trouble_section,
     work_section,
 )
+from cluster.report.score_section import score_section
 from cluster.report.search_sections import best_section, cost_section
 from cluster.report.supernet_section import supernet_section
 
 CONTENTS = {
     "best": "Architectures",
+    "tests": "Test scores",
     "lineage": "Lineage",
     "progress": "Progress",
     "supernet": "Supernet",
@@ -42,6 +44,7 @@ def page(facts: Facts, *, watched: bool = False) -> str:
     refreshed = watched and facts.status.state == "running"
     sections = [
         best_section(facts),
+        score_section(facts),
         lineage_section(facts),
         progress_section(facts),
         supernet_section(facts),
@@ -53,7 +56,7 @@ def page(facts: Facts, *, watched: bool = False) -> str:
         configuration_section(facts),
         checklist_section(facts),
     ]
-    present = {"supernet": facts.supernet, "lineage": facts.lineage}
+    present = {"tests": facts.tested, "supernet": facts.supernet, "lineage": facts.lineage}
     contents = {name: title for name, title in CONTENTS.items() if present.get(name, True)}
     links = tag("nav", *(tag("a", title, href=f"#{name}") for name, title in contents.items()), aria_label="Sections")
     refresh_note = "This page refreshes itself while the run is running." if refreshed else ""

@@ -14,6 +14,7 @@ from cluster.report.read_preferences import read_learnt, read_preferences
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries import failures
 from cluster.storage.ledger.queries import report as queries
+from cluster.storage.ledger.queries.final_tests import network_tests
 from cluster.storage.ledger.queries.lineage import lineage
 from cluster.storage.ledger.queries.report_children import gather_ended, predictions
 from cluster.storage.ledger.queries.run import program_versions
@@ -126,6 +127,7 @@ def _facts(
         derived=learnt.derived,
         supernet=tuple(supernet_slices(db, SLICES, zero)),
         predictions=tuple(predictions(db)),
+        tested=tuple(network_tests(db)),
         lineage=tuple(lineage(db, best[0].child_id, MAX_ANCESTORS)) if best else (),
         troubles=_troubles(db, status),
         work=_work(db, zero, now if status.state == "running" else None),

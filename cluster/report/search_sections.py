@@ -8,7 +8,7 @@ from cluster.monitoring.benchmark_results import describe_seconds, describe_test
 from cluster.monitoring.option_latency import latency_text
 from cluster.monitoring.parts import NO_PARTS, Parts, parts_of
 from cluster.monitoring.status import Best
-from cluster.monitoring.summary import name_of, training_command
+from cluster.monitoring.summary import name_of, test_text, training_command
 from cluster.report.drawing import architecture_svg
 from cluster.report.facts import COLUMNS, ROWS, ChildPoint, Cloud, Facts
 from cluster.report.html.axis import axis, short
@@ -39,7 +39,12 @@ def best_section(facts: Facts) -> Markup:
     *_, parts = _pictures(facts, facts.best[0])
     upwards = facts.config.search_space.kind == "recurrent"
     lead = BLOCK_LEAD if parts.motifs else CELL_LEAD if upwards else NETWORK_LEAD
-    note = f"Each is the best child of its architecture. {lead}"
+    seen = (
+        " They have trained on the validation images, too: their validation accuracy says nothing of other images."
+        if facts.config.task.all_training
+        else ""
+    )
+    note = f"Each is the best child of its architecture.{seen} {lead}"
     return section(
         "best", "The best architectures", tag("p", note, class_="soft"), tag("div", *cards, class_="champions")
     )
@@ -52,6 +57,7 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
     figures = [
         f"{metric_name(facts.config.measure)} {number(best.metric)}",
         f"reward {number(best.reward)}",
+        test_text(facts.config.measure, best.test),
         f"{best.parameters:,} parameters" if best.parameters is not None else "",
         f"{short(best.flops)} FLOPs" if best.flops is not None else "",
         f"latency {COSTS['latency'].text(best.latency_ms)}" if best.latency_ms is not None else "",

@@ -5,9 +5,17 @@ import random
 from child_trainer import own_files
 from child_trainer.architectures.architecture import InvalidArchitecture
 from child_trainer.networks.build import classifier_on_meta
+from child_trainer.tasks.table_file import SampleTable
 from cluster.config.run_config import RunConfig
+from cluster.runners.trainer import loaded_task
 from controller.space import first_tokens
 from controller.zoo.entry import Images
+
+TABLE_FILE = "table-file"
+"""The task of a table of the user's own."""
+
+GIVEN_SPACES = ("listed", "settings")
+"""Spaces of given architectures, whose samples are places in a list."""
 
 SAMPLES = 20
 """Random networks that are tried at most; one that can be trained is enough."""
@@ -19,6 +27,7 @@ def check_networks(config: RunConfig) -> None:
     Nothing is known of the networks of a space of the user's own, nor of tasks without images.
     """
     _check_batch(config)
+    _check_table(config)
     problem, space, rng = config.task.entry.problem, config.search_space, random.Random(0)
     if problem is None or own_files.is_own(config.space):
         return
@@ -37,6 +46,21 @@ def check_networks(config: RunConfig) -> None:
         f"none of {SAMPLES} random networks of the space {config.space!r} takes the images of the task"
         f" {config.task.task!r}, {'x'.join(map(str, problem.shape))}: {errors[0]}"
     )
+
+
+def _check_table(config: RunConfig) -> None:
+    """Raise `ValueError` if a table of the user's own is named by samples of another space than the run's."""
+    if config.task.task != TABLE_FILE:
+        return
+    table = loaded_task(config.task)
+    if not isinstance(table, SampleTable):
+        return
+    if config.space in GIVEN_SPACES:
+        raise ValueError(
+            f"the rows of the table are named by `tokens`, samples of another space than {config.space!r}: name them by"
+            " `architecture`"
+        )
+    table.of_space(config.search_space.decode)
 
 
 def _check_batch(config: RunConfig) -> None:

@@ -10,6 +10,7 @@ from child_trainer.inheritance.trained_weights import Start, TrainedWeights, Wei
 from child_trainer.outcome import LATENCY, Cause, Outcome, Stopped, TrainingSoFar
 from child_trainer.supernets.jobs import Score, Steps, TrainOn
 from child_trainer.tasks.catalogue import load_task
+from child_trainer.tasks.table_file import SampleTable
 from child_trainer.training.checkpoint import CheckpointSlot
 from child_trainer.training.task import Task
 from child_trainer.training.train import failure_of, train
@@ -72,7 +73,8 @@ class Trainer:
         self._slots = slots
         self._device = "cuda" if gpu else "cpu"
         self._processor = _processor(self._device) if config.task.entry.trains else None
-        self.task = task or loaded_task(config.task, seed=derive(config.seed, "split"), device=self._device)
+        loaded = task or loaded_task(config.task, seed=derive(config.seed, "split"), device=self._device)
+        self.task = loaded.of_space(config.search_space.decode) if isinstance(loaded, SampleTable) else loaded
         self._jobs = _job_trainer(config, self.task, weights, policy, self._device) if weights else None
         # A task that trains no networks keeps no weights, and no child of it begins with any.
         self._latency_regime = config.budget.regime if _measures_latency(config) else None
@@ -149,7 +151,7 @@ class Trainer:
         if self._child_weights is None:
             raise WeightsError(
                 "no weights of children are kept: children that begin with some need a searcher with a method `keeps`,"
-                " and a task of images"
+                " and a task of images or text"
             )
         try:
             return Start(parent=self._parent(job.parent, job.checksum), changes=job.changes)

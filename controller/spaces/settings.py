@@ -47,7 +47,8 @@ class SettingsSpace:
     )
     """What is tried of each setting, as NAME=VALUE,VALUE (Zoph & Le 2017 name these four, without values). The settings
     are learning-rate, weight-decay, momentum, decay, decay-at, decay-every, warmup-epochs, clip-norm, label-smoothing,
-    cutout, path-keep, auxiliary-weight, norm-epsilon, norm-momentum, rmsprop-decay and optimizer-epsilon."""
+    cutout, path-keep, auxiliary-weight, norm-epsilon, norm-momentum, rmsprop-decay, optimizer-epsilon, and of language
+    models embedding-dropout and variational-dropout."""
     seeds: int = 1
     """Trainings of each network with each combination of settings, with different seeds."""
 

@@ -350,7 +350,7 @@ def test_weights_that_do_not_fit_or_cannot_be_read_are_refused(small, tmp_path, 
     assert "must have the format 'nascluster-weights-1', got 'nascluster-child-1'" in refused(
         capsys, small, "--from", str(checkpoint_of(small, tmp_path))
     )
-    assert "is for tasks of images, and 'synthetic' is none" in refused(
+    assert "is for tasks of images and text, and 'synthetic' is none" in refused(
         capsys, small, "--task", "synthetic", "--save-weights", str(tmp_path / "x")
     )
     assert "is not a folder" in refused(capsys, small, "--save-weights", str(tmp_path / "no" / "x"))

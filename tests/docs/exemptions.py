@@ -13,9 +13,11 @@ TERMINALS = "needs a search that runs in another terminal; tests/cluster/runners
 IMAGES = "needs images that the page's DIR lacks, and many minutes"
 SUPERNET = "needs a run with shared weights; tests/cluster/correlation/test_command.py makes one"
 SAME_SPACE = "needs a run of the same space; tests/cluster/runners/test_warm_start.py makes one"
-FINISHED = "follows another one that has begun with other numbers; tests/cluster/finish/test_finish.py has such"
+FINISHED = "follows another one that has begun with other numbers; tests/cluster/finish/test_refusals.py has such"
 ASKS = "asks before it removes the run that the page's other commands show; tests/cluster/cli/test_remove.py answers"
 OWN_IMAGES = "needs a folder of images; tests/cluster/runners/test_own_images.py makes one"
+OWN_TEXT = "needs a folder of texts; tests/child_trainer/tasks/test_language.py writes one"
+OWN_TABLE = "needs a table; tests/cluster/runners/test_own_table.py writes one"
 WEIGHTS = "needs a run that has kept weights; tests/cluster/export/test_export.py makes one"
 PORT = "binds a fixed port for as long as a search of minutes runs"
 
@@ -117,6 +119,10 @@ EXEMPT: Mapping[str, str] = {
     " --widths 8 16 24 --blocks 2 2 2 --strides 1 2 1 --last-filters 64": MINUTES,
     "python -m child_trainer nasnet-a.json --task digits": MINUTES,
     "nascluster launch digits --early-stop median": MINUTES,
+    "nascluster launch text-rnn --name cells": MINUTES,
+    "nascluster finish cells --top 2 --grid embedding-dropout=.1,.3 variational-dropout=.1,.3 --hidden-size 128": (
+        MINUTES
+    ),
     "nascluster launch cifar10 --data DIR --early-stop curve": YEARS,
     "nascluster launch digits --local --optimizer adam --learning-rate 0.002 --schedule cosine": MINUTES,
     "nascluster launch cifar10 --data DIR --learning-rate 0.025 --schedule cosine --clip-norm 5 --cutout 16": YEARS,
@@ -125,6 +131,10 @@ EXEMPT: Mapping[str, str] = {
     ),
     "python -m child_trainer best.json --save-weights best.safetensors": PLACEHOLDER,
     "python -m child_trainer best.json --from best.safetensors --learning-rate 0.01 --schedule cosine": PLACEHOLDER,
+    "nascluster launch text-rnn --task text-folder --data books --max-vocabulary 10000": OWN_TEXT,
+    "nascluster launch enas-rnn --task text-folder --data books": OWN_TEXT,
+    "nascluster launch synthetic --task table-file --data table.csv --space nasbench201": OWN_TABLE,
+    "nascluster evaluate best.json --task table-file --data table.csv": OWN_TABLE,
     "nascluster launch digits --task image-folder --data DIR": OWN_IMAGES,
     "nascluster launch digits --task image-folder --data pets --resize-to 64": OWN_IMAGES,
     "nascluster launch enas-macro-digits --task image-folder --data pets --resize-to 64 --greyscale": OWN_IMAGES,

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from child_trainer import own_files
+from cluster.api.python_api import launch, load
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
-from cluster.runners.python_api import launch, load
 from tests.command_line import nascluster
 from tests.extending.files import COMMANDS, FILES, write_files
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.runners.python_api import load
+from cluster.api.python_api import load
 from tests.chaos.machines import Machines
 from tests.extending.files import write_files
 

@@ -1,7 +1,7 @@
 """Evaluates given architectures, each once: what this run knows is told, and the rest is trained."""
 
 import json
-import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -83,8 +83,11 @@ def evaluate(
 
 
 def _new_name(storage_path: str) -> str:
-    """Return a name that no run has: of the time and this process, with a number behind it from the second on."""
-    stem = f"evaluate-{datetime.now().strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    """Return a name that no run has, nor another thread of this machine takes: of the time and this thread.
+
+    From the second call of a thread within a second on it has a number behind it.
+    """
+    stem = f"evaluate-{datetime.now().strftime('%Y%m%d-%H%M%S')}-{threading.get_native_id()}"
     names = chain([stem], (f"{stem}-{number}" for number in count(2)))
     return next(name for name in names if _is_free(run_folder(storage_path, name)))
 

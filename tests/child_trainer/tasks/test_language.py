@@ -77,6 +77,7 @@ def test_of_a_large_vocabulary_the_most_frequent_words_are_kept(tmp_path):
         ("ptb", ("ptb.train.txt", "ptb.valid.txt", "ptb.test.txt")),
         ("ptb", ("train.txt", "valid.txt", "test.txt")),
         ("wikitext2", ("train.txt", "valid.txt", "test.txt")),
+        ("text-folder", ("train.txt", "valid.txt", "test.txt")),
         ("wikitext2", ("wiki.train.tokens", "wiki.valid.tokens", "wiki.test.tokens")),
     ],
 )

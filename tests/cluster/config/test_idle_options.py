@@ -139,7 +139,7 @@ def test_an_option_with_an_effect_is_not(words: str) -> None:
             "an option of the space convolutional or subnetworks;",
         ),
         ("digits --child-seconds 3", "an option of the task synthetic; the run has the task digits"),
-        ("digits --hidden_size 3", r"--hidden-size \(an option of the task ptb or wikitext2 or text;"),
+        ("digits --hidden_size 3", r"--hidden-size \(an option of the task ptb or wikitext2 or text or text-folder;"),
     ],
 )
 def test_an_option_of_another_part_is_refused_with_its_owner(words: str, text: str) -> None:

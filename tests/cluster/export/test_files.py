@@ -145,11 +145,11 @@ def test_an_export_to_a_full_disk_leaves_what_was_there(
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ("text-rnn", "the task 'text' trains language models, whose weights no training keeps"),
+        ("text-rnn", "no child of the run 'run' has ended with a metric yet"),
         ("synthetic", "the task 'synthetic' trains no networks that could be exported"),
     ],
 )
-def test_a_task_without_images_is_refused_by_name(
+def test_a_run_without_networks_is_refused_by_name(
     recipe: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     new_run(tmp_path, "run", RECIPES[recipe]())

@@ -18,7 +18,7 @@ from child_trainer.tasks.image_folder_options import ImageFolderOptions
 from child_trainer.training.task import TaskError
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
-from cluster.finish.final_test import load_test_images
+from cluster.finish.judges import load_test_images
 from cluster.placement.node_check import check_data, check_node
 from cluster.runners.trainer import loaded_task
 from cluster.storage.dataset_cache import CACHE_VARIABLE, with_file_list

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from child_trainer.architectures.architecture import Architecture
-from cluster.runners.python_api import launch
+from cluster.api.python_api import launch
 from tests.command_line import nascluster
 
 CHILDREN = 4

@@ -3,7 +3,8 @@
 import pytest
 
 from child_trainer.field_docs import field_docs
-from child_trainer.hyperparameters import HYPERPARAMETERS, with_hyperparameters
+from child_trainer.hyperparameters import HYPERPARAMETERS, OF_LANGUAGE, own_language_options, with_hyperparameters
+from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget
 from child_trainer.regime import Regime
 from controller.decisions import enumerate_samples
@@ -56,7 +57,9 @@ def test_settings_replace_those_of_the_budget_and_of_its_regime() -> None:
 def test_each_setting_is_one_of_a_training() -> None:
     for name in HYPERPARAMETERS:
         value = 2.0 if name == "cutout" else 0.5
-        assert with_hyperparameters(Budget(), {name: value}) != Budget()
+        assert (with_hyperparameters(Budget(), {name: value}) != Budget()) == (name not in OF_LANGUAGE)
+        changed = own_language_options(LanguageOptions(), {name: value}) != LanguageOptions()
+        assert changed == (name in OF_LANGUAGE)
         assert name.replace("_", "-") in field_docs(SettingsSpace)["settings"]
 
 
@@ -73,6 +76,10 @@ def test_each_setting_is_one_of_a_training() -> None:
         ("learning-rate=nan", "the setting learning-rate cannot be nan: `learning_rate` must be a positive number"),
         ("cutout=2.5", "the setting cutout cannot be 2.5: `cutout` must be a whole number, got 2.5"),
         ("cutout=inf", "the setting cutout cannot be inf"),
+        (
+            "embedding-dropout=1",
+            "the setting embedding-dropout cannot be 1: `embedding_dropout` must be at least 0 and",
+        ),
         ("decay-at=.5,1", "the setting decay-at cannot be 1: `decay_at` must be rising shares"),
         ("momentum=.9,0.9", "the values of the setting momentum must be different ones, got 0.9 twice"),
     ],

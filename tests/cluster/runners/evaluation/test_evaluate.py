@@ -15,8 +15,11 @@ from typing import Any
 import pytest
 
 import nascluster as api
+from child_trainer.architectures import nasbench201
 from child_trainer.architectures.architecture import Architecture, node
+from child_trainer.tasks.catalogue import load_table
 from cluster.monitoring.status import read_status
+from cluster.runners.evaluation.evaluate import _new_name
 from cluster.runners.evaluation.submitted import submitted_objects
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.ledger import Ledger
@@ -25,6 +28,10 @@ from cluster.storage.run_folder import RunFolder
 from controller.spaces.listed import ListedSpace
 from tests.command_line import nascluster
 from tests.lengths import FACTOR
+from tests.real_data import real
+
+NOR_CONV = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
+"""A cell of NAS-Bench-201."""
 
 
 def network(filters: int, op: str = "conv") -> dict[str, Any]:
@@ -245,6 +252,41 @@ def test_calls_without_a_name_have_a_run_each(place: Path) -> None:
         (found,) = api.evaluate(network(4), task="synthetic", storage_path="runs", local=True, show=False)
         assert not found["known"]
     assert len([path for path in Path("runs").iterdir() if path.name.startswith("evaluate-")]) == 2
+
+
+def test_calls_without_a_name_in_several_threads_have_a_name_each(place: Path) -> None:
+    """Also where all of them look for a free name before one has taken it."""
+    together, names = threading.Barrier(4), list[str]()
+
+    def call() -> None:
+        together.wait()
+        names.append(_new_name("runs"))
+        together.wait()
+
+    threads = [threading.Thread(target=call) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(names)) == 4
+
+
+def test_a_table_answers_for_what_it_has(place: Path, evaluate: Evaluations) -> None:
+    data = real("nasbench201")
+    cell = nasbench201.network(nasbench201.cell_from_name(NOR_CONV))
+    (place / "cell.json").write_text(json.dumps(cell.to_json()))
+    (place / "other.json").write_text(json.dumps(network(4)))
+    found, other = evaluate("cell.json", "other.json", "--task", "nasbench201", "--data", data)
+    answer = load_table("nasbench201", data=data).answer(cell)
+    assert (found["status"], found["metrics"], found["seconds"]) == (
+        "finished",
+        {"accuracy": answer.metric},
+        answer.seconds,
+    )
+    assert (other["id"], other["status"], other["cause"]) == (identity(4), "invalid", "invalid")
+    assert "NAS-Bench-201" in other["failure"]
+    (again,) = evaluate("cell.json")
+    assert again["known"]
 
 
 def test_a_folder_that_is_no_run_is_left_alone(place: Path, evaluate: Evaluations) -> None:

@@ -164,7 +164,7 @@ def test_open_files_are_allowed_as_far_as_they_may_be(soft: int, hard: int, expe
 def test_our_code_comes_before_the_users_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     first, *others = module_folders()
-    assert (Path(first) / "cluster" / "runners" / "python_api.py").is_file()
+    assert (Path(first) / "cluster" / "api" / "python_api.py").is_file()
     assert str(tmp_path) in others
 
 

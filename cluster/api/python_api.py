@@ -151,6 +151,59 @@ class Run:
         given = {"name": self.name if listed else f"{self.name}-evaluate", "storage_path": self.storage_path}
         return _evaluated(architectures, given | options, show, None if listed else like)
 
+    def finish(
+        self,
+        *,
+        top: int | None = None,
+        grid: Mapping[str, Sequence[float]] | Sequence[str] = (),
+        seeds: int = 3,
+        show: bool = True,
+        **options: object,
+    ) -> dict[str, Any]:
+        """Train the best networks of this search for good and test each once, as `nascluster finish` does.
+
+        A later call with the same arguments goes on where an earlier one has ended, and tells what is recorded.
+        `Run(f"{run.name}-final")` opens the final trainings.
+
+        Args:
+            top: how many of the best different architectures; unset: 5, or all if there are fewer.
+            grid: training settings to try, by name with their values: `{"learning_rate": [0.1, 0.05]}`; or as the flag
+                takes them.
+            seeds: trainings of each network.
+            show: print the progress.
+            options: flags of `nascluster launch` for the trainings, with underscores: `epochs=300`.
+
+        Returns:
+            The object that `nascluster finish --json` prints: the networks with their trainings and what these reach on
+            the test data, the child that is exported, and the file.
+
+        Raises:
+            ValueError: an option is wrong, or the search cannot be finished.
+            RunFailed: not all networks were trained; the message says why, and what goes on.
+            KeyboardInterrupt: Ctrl-C has stopped a training; the same call goes on.
+        """
+        from cluster.finish.finish import Unfinished, finish
+        from cluster.finish.plan import Request
+
+        settings = (
+            tuple(f"{name}={','.join(map(str, values))}" for name, values in grid.items())
+            if isinstance(grid, Mapping)
+            else tuple(grid)
+        )
+        words = [word for name, value in options.items() for word in words_of(name, value)]
+        try:
+            request = Request(
+                name=self.name, storage_path=str(self.storage_path), top=top, grid=settings, seeds=seeds, flags=words
+            )
+            found = finish(request, Console(quiet=not show))
+        except (UsageError, RunFolderError) as error:
+            raise type(error)(in_python(str(error))) from error
+        if isinstance(found, Unfinished):
+            if found.status.interrupted:
+                raise KeyboardInterrupt(f"interrupted: {found.text}")
+            raise RunFailed(found.text)
+        return found.to_json()
+
 
 def launch(recipe: str | RunConfig, *, wait: bool = True, show: bool = True, **options: object) -> Run:
     """Start a search, as `nascluster launch` does.
@@ -167,6 +220,8 @@ def launch(recipe: str | RunConfig, *, wait: bool = True, show: bool = True, **o
         ValueError: an option is unknown or has an invalid value, or the run cannot be started; nothing was
             written.
         RunFailed: the search has failed.
+        KeyboardInterrupt: Ctrl-C has stopped the search, whose children in training have ended and are recorded; or it
+            has ended the start.
     """
     config = configured(recipe, options)
     folder = run_folder(config.storage_path, str(config.name))
@@ -174,7 +229,11 @@ def launch(recipe: str | RunConfig, *, wait: bool = True, show: bool = True, **o
     if wait:
         from cluster.runners.driver import execute
 
-        _not_failed(execute(config, folder, Console(quiet=not show)), folder)
+        status = _not_failed(execute(config, folder, Console(quiet=not show)), folder)
+        if status.interrupted:
+            raise KeyboardInterrupt(
+                f"interrupted: the run {folder.name!r} has stopped, and `{folder.command('resume')}` goes on with it"
+            )
         return Run(folder.name, config.storage_path)
     driver = BackgroundDriver(config, folder, show)
     driver.wait_until_begun()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from cluster.api.python_api import Run, RunFailed, launch, load
 from cluster.config.recipes import RECIPES
 from cluster.monitoring.child_list import COLUMNS
-from cluster.runners.python_api import Run, RunFailed, launch, load
+from cluster.monitoring.status import read_status
+from cluster.storage.find_run import run_folder
 from controller.spaces.nasbench201 import NasBench201Space
 from tests.command_line import nascluster
 from tests.lengths import LONG
@@ -200,3 +203,41 @@ for name in ("first", "second"):
 def test_a_process_can_run_one_search_after_another_on_ray(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", TWICE], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.split()[-2:] == ["finished", "finished"], done.stdout + done.stderr
+
+
+def test_ctrl_c_stops_a_search_that_is_waited_for_and_is_raised(tmp_path: Path) -> None:
+    """As of any call in Python; the search is stopped in an orderly way before."""
+    folder = run_folder(str(tmp_path), "demo")
+
+    def interrupt() -> None:
+        while not (folder.ledger.exists() and read_status(folder, time.time()).running):
+            time.sleep(0.02)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt, match="interrupted: the run 'demo' has stopped, and `nascluster resume demo"):
+        launch("synthetic", storage_path=tmp_path, name="demo", child_seconds=0.2, **(SMALL | {"max_children": 10_000}))
+    thread.join()
+    status = load("demo", tmp_path).status()
+    assert (status.state, status.running) == ("stopped", 0)
+    assert status.interrupted
+
+
+def test_a_search_is_finished_from_python(tmp_path: Path) -> None:
+    short = {"epochs": 1, "train_fraction": 0.1, "num_filters": [4, 6], "searcher": "random", "seed": 2}
+    run = launch("digits", storage_path=tmp_path, name="demo", **(SMALL | {"max_children": 2}), **short)
+    with pytest.raises(ValueError, match="`grid`: there is no setting 'warmth'"):
+        run.finish(grid={"warmth": [1]})
+    with pytest.raises(ValueError, match="there is no option `epoch`"):
+        run.finish(epoch=1, show=False)
+    again = dict(top=1, grid={"learning_rate": [0.1]}, seeds=1, epochs=1, train_fraction=0.1, show=False)
+    with pytest.raises(RunFailed, match=r"0 of 1 trainings of the run 'demo-grid' have ended, at its ceiling"):
+        run.finish(**again, max_hours=1e-9)
+    told = run.finish(**again)
+    assert (told["search"], told["final"], told["child"]) == ("demo", "demo-final", 1)
+    final = Run("demo-final", tmp_path)
+    assert final.best is not None
+    assert final.best.test == told["networks"][0]["trainings"][0]["test"]
+    assert Path(told["file"]).exists()
+    assert run.finish(**again) == told
