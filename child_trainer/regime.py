@@ -13,7 +13,7 @@ from child_trainer.field_types import check_types
 
 Optimizer = Literal["sgd", "adam", "rmsprop"]
 Schedule = Literal["constant", "cosine", "steps", "exponential"]
-Initial = Literal["he", "xavier"]
+Initial = Literal["he", "xavier", "identity"]
 
 IMAGES_ONLY = (
     "cutout",
@@ -86,7 +86,7 @@ class Regime:
     """Weight of the latest batch in batch normalisation's running statistics: 1 minus their decay."""
     initial: Initial = "he"
     """Initial weights; he: of convolutions after He, of linear maps uniform; xavier: of both uniform after Glorot, with
-    biases of 0."""
+    biases of 0; identity: as he, but convolutions that can pass their input on unchanged do so at first."""
     restart_below: float | None = None
     """Accuracy after the first epoch up to which the training begins again with other weights and a lower learning
     rate (MetaQNN: 0.15). Unset: it never does."""

@@ -281,14 +281,19 @@ def initialise(module: nn.Module, generator: torch.Generator | None, initial: In
     """Initialise a module's own parameters: normalisation with 1 and 0, all else as `Regime.initial` says.
 
     With `he`: convolutions after He, linear maps uniformly within 1/sqrt(inputs). With `xavier`: both uniformly within
-    sqrt(6 / (inputs + outputs)), biases with 0 (Glorot and Bengio 2010).
+    sqrt(6 / (inputs + outputs)), biases with 0 (Glorot and Bengio 2010). With `identity`: as with `he`, but
+    convolutions of stride 1 with as many outputs as inputs are the identity (delta kernels: Qi et al. 2020, arXiv
+    2006.16992), so that paths that share weights begin with features of one meaning.
     """
     if initial == "xavier" and isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.xavier_uniform_(module.weight, generator=generator)
         if module.bias is not None:
             module.bias.zero_()
     elif isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+        if initial == "identity" and _can_be_identity(module):
+            nn.init.dirac_(module.weight, groups=module.groups)
+        else:
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
         if module.bias is not None:
             module.bias.zero_()
     elif isinstance(module, nn.Linear):
@@ -300,6 +305,13 @@ def initialise(module: nn.Module, generator: torch.Generator | None, initial: In
         module.reset_parameters()
     elif next(module.parameters(recurse=False), None) is not None:
         _initialise_own(module, generator)
+
+
+def _can_be_identity(convolution: nn.Conv2d) -> bool:
+    """Return whether a kernel exists that returns the input: with an even side, it has no middle."""
+    same_channels = convolution.in_channels == convolution.out_channels
+    odd = all(side % 2 for side in convolution.kernel_size)
+    return same_channels and odd and set(convolution.stride) == {1}
 
 
 def _initialise_own(module: nn.Module, generator: torch.Generator | None) -> None:

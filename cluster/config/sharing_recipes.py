@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from child_trainer.outcome import Budget
+from child_trainer.regime import Regime
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
@@ -190,10 +191,12 @@ def nasbench201_supernet(searcher: str = "one-shot") -> RunConfig:
             children = options.searching_children + SCORED
         case _:
             children = options.num_children
+    # Measured for single paths: without it, their order says nothing after as many steps (docs/correlation.md).
+    regime = Regime(initial="identity") if isinstance(options, OneShotOptions) else Regime()
     return RunConfig(
         max_children=children,
         task=CIFAR10,
-        budget=Budget(batch_size=64),
+        budget=Budget(batch_size=64, regime=regime),
         topology=Topology(
             replicas=1, shards=1, children=1 if isinstance(options, GradientOptions) else 4, batching="stream"
         ),

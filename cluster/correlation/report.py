@@ -15,6 +15,7 @@ BEST_SHARE = 0.1
 PREDICTORS: Mapping[str, tuple[str, Callable[[Scored], float]]] = MappingProxyType(
     {
         "refit": ("score, normalisation refit", lambda scored: scored.refit),
+        "likelihood": ("likelihood, normalisation refit", lambda scored: scored.likelihood),
         "plain": ("score, as it is", lambda scored: scored.plain),
         "parameters": ("parameters", lambda scored: scored.parameters),
         "flops": ("FLOPs", lambda scored: scored.flops),

@@ -1,5 +1,6 @@
 """Scores of random architectures with the weights that a run's children share."""
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -41,12 +42,14 @@ class Scored(NamedTuple):
     Attributes:
         sample: with its architecture.
         refit: its score after batch normalisation was refit.
+        likelihood: of an image's right class, 0 to 1, likewise: the geometric mean, which is exp(-loss).
         plain: its score with the statistics of each batch of validation images.
         parameters, flops: of its network.
     """
 
     sample: Sample
     refit: float
+    likelihood: float
     plain: float
     parameters: int
     flops: int
@@ -115,4 +118,11 @@ def score_all(
         if failure := refit.failure or plain.failure:
             yield failure
             continue
-        yield Scored(sample, refit.metric or 0.0, plain.metric or 0.0, refit.parameters or 0, refit.flops or 0)
+        yield Scored(
+            sample,
+            refit=refit.metric or 0.0,
+            likelihood=math.exp(-refit.measurements["loss"]),
+            plain=plain.metric or 0.0,
+            parameters=refit.parameters or 0,
+            flops=refit.flops or 0,
+        )

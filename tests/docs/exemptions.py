@@ -197,6 +197,7 @@ EXEMPT: Mapping[str, str] = {
     " --search-epochs 5 --max-children 5540 --step-seconds 0.1s --child-seconds constant:0.2 --as-is": MINUTES,
     "nascluster correlation NAME --data DIR": SUPERNET,
     "nascluster correlation NAME --children 60 --epochs 10": SUPERNET,
+    "nascluster correlation NAME --data DIR --children 1000": SUPERNET,
     "nascluster correlation NAME --json": SUPERNET,
     # services
     "MLFLOW_TRACKING_URI=http://... nascluster launch digits --callback mlflow": CLOUD,

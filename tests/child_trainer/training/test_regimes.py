@@ -234,6 +234,23 @@ def test_xavier_has_the_variance_of_glorot_in_convolutions_and_linear_maps(digit
     assert not network.head.bias.any()
 
 
+def test_convolutions_that_can_be_the_identity_begin_as_it(digits):
+    nodes = [
+        node("wide", "conv", "image", filters=4, height=3, width=3, order="conv"),
+        *(
+            node(f"{height}x{width}", "conv", "wide", filters=4, height=height, width=width, order="conv")
+            for height, width in ((1, 1), (3, 3), (5, 1), (2, 2))
+        ),
+        node("strided", "conv", "wide", filters=4, height=3, width=3, stride_height=2, stride_width=2, order="conv"),
+    ]
+    outputs = tuple(n.name for n in nodes)
+    network = build(Architecture("feedforward", tuple(nodes), outputs), digits, regime=Regime(initial="identity"))
+    images = torch.randn(2, 4, 8, 8)
+    kept = [torch.equal(operation(images), images) for operation in network.graph.operations[1:5]]
+    assert kept == [True, True, True, False]
+    assert network.graph.operations[5][-1].weight.count_nonzero() == 4 * 4 * 9
+
+
 def test_batch_normalisation_has_the_regimes_constants(digits):
     nodes = (*TRUNK, node("n", "batch_norm", "b"), node("v", "global_avg_pool", "n"), node("m", "batch_norm", "v"))
     network = build(Architecture("feedforward", nodes, ("m",)), digits, regime=Regime(norm_epsilon=1e-3))

@@ -27,5 +27,7 @@ def test_a_row_has_the_mean_over_the_seeds_and_its_deviation() -> None:
     assert rows([CORRELATION])[0] == "| score, normalisation refit | 1.00 | 1.00 | 1.00 | 1.00 |"
 
 
-def test_its_recipe_trains_single_paths() -> None:
-    assert RECIPES["nasbench201-supernet"]().searcher_options.trains == "one-path"
+def test_its_recipe_trains_single_paths_from_convolutions_that_are_the_identity() -> None:
+    recipe = RECIPES["nasbench201-supernet"]()
+    assert recipe.searcher_options.trains == "one-path"
+    assert recipe.budget.regime.initial == "identity"

@@ -112,6 +112,7 @@ def test_a_path_is_scored_as_the_search_scores_it(place: Path) -> None:
         assert scored.plain == score(network, weights.values, gates, [(images, labels)]).accuracy
         assert (scored.parameters, scored.flops) == (parameters, flops)
         assert scored.refit > 0
+        assert 0 < scored.likelihood < 1
 
 
 def test_without_a_table_they_are_trained_and_an_interruption_loses_none(

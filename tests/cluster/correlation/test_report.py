@@ -11,10 +11,10 @@ SPACE = NasBench201Space(cells_per_stage=1, stem_channels=2)
 
 
 def judged(number: int, truth: float) -> Judged:
-    """An architecture whose score with refit is right, whose other score is wrong, and whose size says nothing."""
+    """An architecture whose scores with refit are right, whose other one is wrong, and whose size says nothing."""
     tokens = (number // 5, number % 5, 0, 0, 0, 0)
     architecture: Architecture = SPACE.decode(tokens)
-    return Judged(Scored(Sample(tokens, architecture), truth / 2, -truth, 100, 1000 * (number % 2)), truth)
+    return Judged(Scored(Sample(tokens, architecture), truth / 2, truth**2, -truth, 100, 1000 * (number % 2)), truth)
 
 
 CORRELATION = Correlation(
@@ -25,8 +25,9 @@ CORRELATION = Correlation(
 def test_each_predictor_is_compared_with_the_truth_over_all_and_within_the_best_tenth() -> None:
     found = CORRELATION.correlations
     assert [each.truth for each in CORRELATION.best] == [19 / 40, 18 / 40]
-    refit, plain, size, flops = (found[key] for key in ("refit", "plain", "parameters", "flops"))
-    assert (refit.kendall, refit.best_kendall) == (pytest.approx(1), pytest.approx(1))
+    plain, size, flops = (found[key] for key in ("plain", "parameters", "flops"))
+    for refit in (found["refit"], found["likelihood"]):
+        assert (refit.kendall, refit.best_kendall) == (pytest.approx(1), pytest.approx(1))
     assert (plain.spearman, plain.best_spearman) == (pytest.approx(-1), pytest.approx(-1))
     assert (size.kendall, size.best_kendall) == (None, None)
     assert flops.best_kendall == pytest.approx(1)
@@ -41,7 +42,7 @@ def test_the_table_has_a_line_for_each_and_a_dash_for_what_is_not_defined() -> N
     ]
     assert lines[4].split() == ["Kendall", "Spearman", "within", "the", "best", "2:", "Kendall", "Spearman"]
     assert lines[5].split() == ["score,", "normalisation", "refit", "1.00", "1.00", "1.00", "1.00"]
-    assert lines[7].split() == ["parameters", "-", "-", "-", "-"]
+    assert lines[8].split() == ["parameters", "-", "-", "-", "-"]
     assert len({len(line) for line in lines[4:]}) == 1
 
 
@@ -54,6 +55,7 @@ def test_plain_data_has_every_architecture() -> None:
         "architecture_id": SPACE.decode((0, 1, 0, 0, 0, 0)).id,
         "truth": 1 / 40,
         "refit": 1 / 80,
+        "likelihood": (1 / 40) ** 2,
         "plain": -1 / 40,
         "parameters": 100,
         "flops": 1000,
