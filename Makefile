@@ -7,6 +7,7 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do $$p -c "$(SUITABLE)" 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
+CODE := child_trainer cluster controller ps nascluster.py
 # Real data for the tests, where there is some (see CONTRIBUTING.md).
 NASCLUSTER_DATA ?= $(wildcard $(abspath ../shared/data))
 export NASCLUSTER_DATA
@@ -27,6 +28,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --upgrade pip
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --group dev --editable .
+	@$(BIN)/python -m compileall -q $(CODE)
 	@touch $@
 
 install: $(VENV)/installed
@@ -52,7 +54,9 @@ debian:
 		|| echo "$$missing could not be installed; the tests that need it are skipped"; }
 
 # Two processes: one for the tests that start a Ray, in turn, and the other for the rest (see CONTRIBUTING.md).
+# Compiled first: each search has a dozen processes, and many containers forbid Python to keep what it has compiled.
 test: check debian
+	@$(BIN)/python -m compileall -q $(CODE)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 chaos: install
