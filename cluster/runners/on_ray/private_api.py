@@ -147,8 +147,9 @@ def _unused_port(address: str) -> int:
     """Return a port that no process listens on here, and that none is given which asks for any."""
     ports = list(range(*_CHOSEN_PORTS))
     random.shuffle(ports)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     for port in ports:
-        with suppress(OSError), socket.create_server((address, port)):
+        with suppress(OSError), socket.create_server((address, port), family=family):
             return port
     raise OSError(f"no port of {address} from {_CHOSEN_PORTS[0]} to {_CHOSEN_PORTS[1] - 1} is free")
 
