@@ -7,6 +7,7 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do $$p -c "$(SUITABLE)" 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
+CODE := child_trainer cluster controller ps nascluster.py
 # Real data for the tests, where there is some (see CONTRIBUTING.md).
 NASCLUSTER_DATA ?= $(wildcard $(abspath ../shared/data))
 export NASCLUSTER_DATA
@@ -21,13 +22,14 @@ help:
 	@echo "make format   bring the code into shape"
 	@echo "make clean    remove the virtual environment and caches"
 
-# Without --no-compile, pip spends longer on compiling modules that are never imported than on everything else.
+# Compiled on all cores: pip would do it on one, and many containers forbid Python to keep what it compiles later.
 $(VENV)/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "nascluster needs Python 3.11 or 3.12 with the venv module (on Debian: apt-get install python3-venv)"; exit 2; }
 	@echo "Installing into $(VENV) (PyTorch and Ray: some minutes the first time) ..."
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --upgrade pip
 	@$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check --constraint constraints.txt --group dev --editable .
+	@$(BIN)/python -W ignore -m compileall -qq -j 0 $(VENV)/lib $(CODE) || true
 	@touch $@
 
 install: $(VENV)/installed
@@ -53,7 +55,9 @@ debian:
 		|| echo "$$missing could not be installed; the tests that need it are skipped"; }
 
 # Two processes: one for the tests that start a Ray, in turn, and the other for the rest (see CONTRIBUTING.md).
+# What has changed is compiled first, as each search has a dozen processes.
 test: check debian
+	@$(BIN)/python -m compileall -q $(CODE)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 chaos: install

@@ -1,9 +1,10 @@
 """scikit-learn's handwritten digits: 1,797 real images of 8 x 8 pixels that need no download."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy
 import torch
-from sklearn.datasets import load_digits
 
 from child_trainer.no_options import NoOptions
 from child_trainer.tasks.image import ImageTask, carve
@@ -12,6 +13,9 @@ from child_trainer.training.image_classifier import Images
 NUM_TEST = 360
 NUM_TRAINING = 937
 NUM_VALIDATION = 500
+FILE = "datasets/data/digits.csv.gz"
+"""The images in scikit-learn's package, each with its digit in the last column."""
+
 TEST_SEED = 0
 """The test images are the same in every run, whatever its seed."""
 
@@ -37,9 +41,11 @@ def load_test(name: str, data: Path | None, options: NoOptions, *, device: str) 
 
 
 def _test_and_rest() -> list[Images]:
+    # As `sklearn.datasets.load_digits`, whose import takes a second: in each process of a search.
+    package = find_spec("sklearn")
+    assert package is not None and package.origin is not None
+    table = numpy.loadtxt(Path(package.origin).parent / FILE, delimiter=",", dtype=numpy.uint8)
     # Pixels are whole numbers from 0 to 16, so that uint8 holds them exactly.
-    pixels, labels = load_digits(return_X_y=True)
-    images = Images(
-        torch.from_numpy(pixels).to(torch.uint8).reshape(-1, 1, 8, 8), torch.from_numpy(labels).to(torch.int64)
-    )
+    table = torch.from_numpy(table)
+    images = Images(table[:, :-1].reshape(-1, 1, 8, 8), table[:, -1].to(torch.int64))
     return carve(images, (NUM_TEST, len(images) - NUM_TEST), TEST_SEED)

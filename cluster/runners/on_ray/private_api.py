@@ -7,12 +7,16 @@ all other files.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import random
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from ray import _raylet
-from ray._private import services
+from ray._private import node as ray_node
+from ray._private import services, utils
 from ray._private import worker as ray_worker
 from ray._private.state import state
 from ray._private.utils import estimate_available_memory
@@ -28,6 +32,15 @@ _RAYLET: Any = _raylet
 _ActorTableData: Any = vars(gcs_pb2)["ActorTableData"]
 _GetClusterResourceStateReply: Any = vars(autoscaler_pb2)["GetClusterResourceStateReply"]
 _LABEL_NOT_IN: Any = vars(common_pb2)["LabelSelectorOperator"].Value("LABEL_OPERATOR_NOT_IN")
+
+_AGENT_PORTS = (
+    _RAYLET.METRICS_AGENT_PORT_NAME,
+    _RAYLET.METRICS_EXPORT_PORT_NAME,
+    _RAYLET.DASHBOARD_AGENT_LISTEN_PORT_NAME,
+)
+_AGENT_COMMAND = "--dashboard_agent_command="
+_NO_PORT = -1
+_CHOSEN_PORTS = 20_000, 30_000  # below those that Linux gives to whoever asks for any
 
 ANSWER_TIMEOUT_S = 5.0
 """Timeout for one answer of the head to `connect_to_head` and `pending_demands`."""
@@ -77,6 +90,78 @@ def auto_address() -> str | None:
         return services.get_ray_address_from_environment("auto", None)
     except ConnectionError:
         return None
+
+
+@contextmanager
+def lean_nodes() -> Iterator[None]:
+    """Have `ray.init` start nodes without the processes that serve only Ray's dashboard, command line and autoscaler.
+
+    These are the dashboard's server, of which `include_dashboard=False` leaves one for usage statistics, its agent, the
+    autoscaler's monitor and the log monitor. Each imports Ray, and `ray.init` waits for two of them, and for the agent
+    of runtime environments, which starts here beside the rest: a driver that joins has one.
+    """
+    with _replaced(ray_node, "Node", _LeanNode):
+        yield
+
+
+class _LeanNode(ray_node.Node):
+    def start_monitor(self) -> None:
+        """Start no autoscaler."""
+
+    def start_log_monitor(self) -> None:
+        """Start nothing that prints the workers' output here."""
+
+    def start_api_server(self, **_: Any) -> None:
+        """Start no dashboard."""
+        self._webui_url = ""
+
+    def start_raylet(self, *args: Any, **options: Any) -> None:
+        """Start the raylet without the dashboard's agent, as Ray has none where its extra packages are missing.
+
+        The raylet waits for the files with the agents' ports, of which -1 means that there is none, and ends if the
+        process of an agent does: `cat` stays as long as the raylet holds the other end of its input.
+        """
+        self._ray_params.runtime_env_agent_port = _unused_port(self._node_ip_address)
+        ports = dict.fromkeys(_AGENT_PORTS, _NO_PORT)
+        ports[_RAYLET.RUNTIME_ENV_AGENT_PORT_NAME] = self._ray_params.runtime_env_agent_port
+        for name, port in ports.items():
+            _RAYLET.persist_port(self._session_dir, self._node_id, name, port)
+        with (
+            _replaced(utils, "get_dashboard_dependency_error", lambda: None),  # it imports the dashboard
+            _replaced(services, "start_ray_process", _without_agent(services.start_ray_process)),
+        ):
+            super().start_raylet(*args, **options)
+
+
+def _without_agent(start: Callable[..., Any]) -> Callable[..., Any]:
+    """Return Ray's function that starts a process, changed so that a raylet is given `cat` as its dashboard's agent."""
+
+    def start_process(command: Sequence[str], *args: Any, **options: Any) -> Any:
+        words = [f"{_AGENT_COMMAND}cat" if word.startswith(_AGENT_COMMAND) else word for word in command]
+        return start(words, *args, **options)
+
+    return start_process
+
+
+def _unused_port(address: str) -> int:
+    """Return a port that no process listens on here, and that none is given which asks for any."""
+    ports = list(range(*_CHOSEN_PORTS))
+    random.shuffle(ports)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    for port in ports:
+        with suppress(OSError), socket.create_server((address, port), family=family):
+            return port
+    raise OSError(f"no port of {address} from {_CHOSEN_PORTS[0]} to {_CHOSEN_PORTS[1] - 1} is free")
+
+
+@contextmanager
+def _replaced(module: Any, name: str, value: object) -> Iterator[None]:
+    usual = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, usual)
 
 
 # --- The cluster that this process has joined or has connected to ---------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any
 import ray
 
 from cluster.placement.versions import code_folders
+from cluster.runners.on_ray.private_api import lean_nodes
 from cluster.runners.on_ray.probe_head import ClusterError
 
 TOO_SLOW = "timed out during startup"
@@ -21,6 +22,10 @@ TOO_SLOW = "timed out during startup"
 
 WORKER_NICENESS = "RAY_worker_niceness"
 """The variable by which Ray's processes know how nice its workers are: 15 by default, so that others have the cores."""
+
+RETRIES = {"RAY_raylet_client_connect_timeout_milliseconds": "20", "RAY_raylet_client_num_connect_attempts": "500"}
+"""How often Ray's processes try to reach a socket that another one is about to open: for 10 s, as by default. A second
+attempt only after a second, which is the default, delays each start of a process that comes too early by a second."""
 
 SOCKET_BYTES = 107
 """Bytes that Linux allows in the path of a socket."""
@@ -104,18 +109,20 @@ def start_ray(cores: int, report: Callable[[str], object], **options: Any) -> st
     Raises:
         ClusterError: it was not up in time, twice.
     """
-    os.environ.setdefault(WORKER_NICENESS, "0")
+    for name, value in {WORKER_NICENESS: "0", **RETRIES}.items():
+        os.environ.setdefault(name, value)
     before = child_processes()
     for last in (False, True):
         try:
-            context: Any = ray.init(
-                address="local",
-                num_cpus=cores,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **options,
-            )
+            with lean_nodes():
+                context: Any = ray.init(
+                    address="local",
+                    num_cpus=cores,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    **options,
+                )
             return context.address_info["address"]
         except Exception as error:  # Ray has no type of its own for it
             if TOO_SLOW not in str(error):

@@ -188,21 +188,19 @@ def run_distributed(
     )
     searcher = config.make_searcher()
     groups, weights = make_parameters(config, searcher), make_weights(config, searcher)
-    visibility = cluster_inventory.folder_visibility(folder.path, cluster.nodes)
-    seats = cluster.plan(config.topology, visibility, config.weights.weights_shards if weights else 0)
-    placed = [f"Placed {seats}"] * (len(cluster.nodes) > 1) + [seats.staffing] * (seats.seated < seats.wanted)
-    for text in (*placed, *seats.notes):
-        report(text)
+    seats = _seats(config, folder, cluster, config.weights.weights_shards if weights else 0, report)
+    # Processes start without waiting for one another. The few hosts come first: where many share few cores, they start
+    # in the order of their requests, and workers have nothing to do without the hosts. Shards and workers call the
+    # ledger from their start on, and so wait until it has begun.
+    hosts: list[Handle] = [ReplicaHost.options(**on_seat(seat)).remote() for seat in seats.replicas]
     _begin(config, ledger, seats, cluster.resources)
     requested = request_nodes(seats, cluster.resources, report) if cluster.can_grow else nullcontext()
     with watch(OneAtATime(ledger.beat)), requested:
-        held = [ledger, *_keep_checkpoints(config, folder, ledger, here)]
+        checkpoints, kept = _keep_checkpoints(config, folder, ledger, here)
+        held = [ledger, *checkpoints]
         if inherits := keeps_weights(searcher):
             held.append(WeightsHost.options(**here, name=CHILD_WEIGHTS).remote(folder.child_weights))
         exact = cluster.joined and not cluster.can_grow
-        # All start without waiting for one another. The few hosts come first: where many processes share few cores,
-        # they start in the order of their requests, and workers have nothing to do without the hosts.
-        hosts: list[Handle] = [ReplicaHost.options(**on_seat(seat)).remote() for seat in seats.replicas]
         token = RunToken.new(os.environ, secrets.token_urlsafe(32))
         interface = None if cluster.joined else LOOPBACK
         shards = policy_shards(config, folder, groups)
@@ -221,6 +219,7 @@ def run_distributed(
             and WeightsAccess(layout=shared.layout, token=token, policy=shards.layout if shards else None),
             inherits=inherits,
         )
+        ray.get(kept)
         if shards:
             give_first_values(shards, shard_hosts, groups, token)
         if shared and weights:
@@ -246,6 +245,19 @@ def run_distributed(
         del held  # Ray ends an actor without a handle: these were needed until here
 
 
+def _seats(
+    config: RunConfig, folder: RunFolder, cluster: Cluster, weights_shards: int, report: Callable[[str], object]
+) -> Plan:
+    """Plan who runs where, and report what is not as one would expect."""
+    seats = cluster.plan(
+        config.topology, cluster_inventory.folder_visibility(folder.path, cluster.nodes), weights_shards
+    )
+    placed = [f"Placed {seats}"] * (len(cluster.nodes) > 1) + [seats.staffing] * (seats.seated < seats.wanted)
+    for text in (*placed, *seats.notes):
+        report(text)
+    return seats
+
+
 def _begin(config: RunConfig, ledger: Handle, seats: Plan, resources: WorkerResources) -> None:
     """Record that the run starts or resumes."""
     facts = asdict(versions()) | training_facts(config)
@@ -266,13 +278,18 @@ def _end(hosts: list[Handle], shard_hosts: list[Handle], ended: list[ray.ObjectR
         ray.wait(ended, num_returns=len(ended), timeout=POLL_INTERVAL_S)
 
 
-def _keep_checkpoints(config: RunConfig, folder: RunFolder, ledger: Handle, here: dict[str, Any]) -> list[Handle]:
-    """Start the actor that keeps the children's checkpoints, if they save any, and remove those of ended children."""
+def _keep_checkpoints(
+    config: RunConfig, folder: RunFolder, ledger: Handle, here: dict[str, Any]
+) -> tuple[list[Handle], list[ray.ObjectRef]]:
+    """Start the actor that keeps the children's checkpoints, if they save any; it first removes those of ended ones.
+
+    Returns:
+        The actor, and what returns once it has.
+    """
     if not config.failures.checkpoint_children:
-        return []
+        return [], []
     host: Handle = CheckpointHost.options(**here, name=CHECKPOINTS).remote(folder.checkpoints)
-    ray.get(host.keep_only.remote(ray.get(ledger.open_children.remote())))
-    return [host]
+    return [host], [host.keep_only.remote(ledger.open_children.remote())]
 
 
 def _wait(

@@ -22,10 +22,12 @@ def test_another_error_of_the_import_passes(monkeypatch):
         vision._import_torchvision()
 
 
-def test_nobody_else_imports_torchvision():
+def test_nobody_else_imports_torchvision_and_digits_are_read_without_scikit_learn():
     program = (
-        "import sys, child_trainer.__main__, child_trainer.tasks.digits, child_trainer.networks.build\n"
-        "print([m for m in sys.modules if m.partition('.')[0] == 'torchvision'])"
+        "import sys, child_trainer.__main__, child_trainer.networks.build\n"
+        "from child_trainer.tasks import digits\n"
+        "digits.load_test('digits', None, None, device='cpu')\n"
+        "print([m for m in sys.modules if m.partition('.')[0] in ('torchvision', 'sklearn')])"
     )
     root = Path(__file__).parents[3]
     result = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)

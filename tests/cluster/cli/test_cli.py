@@ -458,9 +458,11 @@ def test_the_flags_are_these(words: list[str], own: set[str], capfd: pytest.Capt
     assert flags(capfd, *words) == ALWAYS | own
 
 
-def test_help_and_status_start_without_torch_or_ray(home: Path) -> None:
+def test_help_and_readers_start_without_torch_or_ray(home: Path) -> None:
+    readers = ("status", "best", "pareto", "children", "failures", "logs")
     script = (
-        "import sys; from cluster.cli import main as cli; cli.run(['recipes']); cli.run(['status', 'nothing']);"
+        "import sys; from cluster.cli import main as cli; cli.run(['recipes']); cli.run(['list']);"
+        f"[cli.run([command, 'nothing']) for command in {readers}];"
         "print([m for m in ('torch', 'ray', 'grpc') if m in sys.modules])"
     )
     done = subprocess.run(

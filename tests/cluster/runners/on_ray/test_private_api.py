@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from cluster.runners.on_ray import private_api
 from tests.waiting import until
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(120)]
+
+ROOT = Path(__file__).parents[4]
 
 PRIVATE = re.compile(r"ray(\.\w+)*\.(_\w+|core|experimental|dashboard|scripts)(\.|$)")
 """Modules of Ray's that are not for its users."""
@@ -90,6 +94,26 @@ def test_job_config() -> None:
     config = private_api.job_config(["/ours", "/theirs"])
     assert config._py_driver_sys_path == ["/theirs", "/ours"]  # Ray puts each before the last
     assert config._client_job
+
+
+LEAN = """
+import os, subprocess, ray
+from cluster.runners.on_ray.start_local_ray import start_ray
+address = start_ray(1, print)
+chosen = ray.remote(runtime_env={"env_vars": {"CHOSEN": "yes"}})(lambda: os.environ["CHOSEN"])
+print(ray.get(chosen.remote()))
+lines = subprocess.check_output(["ps", "-eww", "-o", "args"], text=True).splitlines()
+print(*(line for line in lines if address in line))
+"""
+
+
+def test_lean_nodes() -> None:
+    """A Ray of our own has none of these processes, but runtime environments, which a driver that joins it has."""
+    done = subprocess.run([sys.executable, "-c", LEAN], cwd=ROOT, capture_output=True, text=True, check=True)
+    said, processes = done.stdout.split("\n", 1)
+    assert said == "yes"
+    assert "/raylet" in processes and "/gcs_server" in processes
+    assert not [name for name in ("dashboard/", "monitor.py") if name in processes]
 
 
 def test_silence_worker_deaths(monkeypatch: pytest.MonkeyPatch) -> None:
