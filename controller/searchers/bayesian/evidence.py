@@ -1,6 +1,8 @@
 """What a search's history tells Bayesian optimisation: the surrogate's points and its settings."""
 
+import heapq
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -61,7 +63,13 @@ class Evidence(HistoryState):
     @property
     def points(self) -> tuple[ChildRecord, ...]:
         """The children with a reward, in completion order; of more than `max_points` the best half and the latest."""
-        return _thinned(self._judged, self._options.max_points)
+        limit = self._options.max_points
+        if len(self._judged) <= limit:
+            return tuple(self._judged)
+        best = {-place for _, place in self._best}
+        later = (place for place in reversed(range(len(self._judged))) if place not in best)
+        kept = best.union(islice(later, limit - len(best)))
+        return tuple(self._judged[place] for place in sorted(kept))
 
     @property
     def settings(self) -> Settings | None:
@@ -76,6 +84,7 @@ class Evidence(HistoryState):
     def _begin(self) -> None:
         self.tried: set[Tokens] = set()
         self._judged: list[ChildRecord] = []
+        self._best: list[tuple[float, int]] = []  # a heap of the best: rewards, and places in `_judged` below 0
         self._next_choice = MIN_POINTS
         self._settings: Settings | None = None
         self._num_chosen_from = 0
@@ -85,6 +94,8 @@ class Evidence(HistoryState):
         if child.reward is None:
             return
         self._judged.append(child)
+        add = heapq.heappush if len(self._best) < self._options.max_points // 2 else heapq.heappushpop
+        add(self._best, (child.reward, 1 - len(self._judged)))  # of equal ones the earlier is better
         if len(self._judged) == self._next_choice:
             self._next_choice = max(self._next_choice + 1, int(self._next_choice * GROWTH))
             self._settings, self._num_chosen_from = None, len(self._judged)
@@ -94,10 +105,9 @@ def _thinned(judged: Sequence[ChildRecord], limit: int) -> tuple[ChildRecord, ..
     """Return the children, or of more than `limit` the best half of that many and the latest others, in order."""
     if len(judged) <= limit:
         return tuple(judged)
-    ranked = sorted(judged, key=reward_of, reverse=True)
-    best = {child.id for child in ranked[: limit // 2]}
-    others = [child.id for child in judged if child.id not in best][-(limit - len(best)) :]
-    kept = best | set(others)
+    best = {child.id for child in heapq.nlargest(limit // 2, judged, key=reward_of)}
+    others = islice((child.id for child in reversed(judged) if child.id not in best), limit - len(best))
+    kept = best.union(others)
     return tuple(child for child in judged if child.id in kept)
 
 
