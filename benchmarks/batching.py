@@ -11,7 +11,6 @@ workers. The utilisation of the whole run is given as well.
 """
 
 import itertools
-import json
 import sqlite3
 import subprocess
 import sys
@@ -65,7 +64,7 @@ class Shape:
 PAPER = Shape(topology=Topology(replicas=100, shards=20, children=8), children=12_800, median_s=3600.0)
 SMALL = Shape(topology=Topology(replicas=4, shards=2, children=4), children=160, median_s=2.0)
 
-OUTCOMES = "SELECT child, started_at, outcome FROM attempts"
+OUTCOMES = "SELECT child, started_at, seconds FROM attempts JOIN children ON id = child"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +163,7 @@ def real(shape: Shape, batching: Batching, sigma: float) -> Figures:
     if len(rows) != shape.children:
         raise SystemExit(f"{len(rows)} attempts at {shape.children} children")
     first = min(at for _, at, _ in rows)
-    intervals = [
-        BusyInterval(child, at - first, at - first + seconds, seconds)
-        for child, at, seconds in ((child, at, json.loads(outcome)["seconds"]) for child, at, outcome in rows)
-    ]
+    intervals = [BusyInterval(child, at - first, at - first + seconds, seconds) for child, at, seconds in rows]
     worker_log = WorkerLog(
         intervals=intervals, last_child_started_at=max(interval.started_at for interval in intervals)
     )

@@ -100,8 +100,14 @@ class Proposal:
         return self.architecture.id if self.architecture else ""
 
 
+class _OutcomeLater:
+    """The place of what gives a record's outcome when it is first asked for."""
+
+    __slots__ = ("_read_outcome",)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ChildRecord:
+class ChildRecord(_OutcomeLater):
     """What a searcher sees of a child. It has no graph: `SearchSpace.decode` gives that from the tokens.
 
     Attributes:
@@ -125,6 +131,42 @@ class ChildRecord:
     notes: Mapping[str, Any] = field(default_factory=dict)
     same_as: int | None = None
     job: Job | None = None
+
+    @classmethod
+    def reading_outcome(
+        cls, read: Callable[..., Outcome | None], given: tuple[Any, ...], values: tuple[Any, ...]
+    ) -> ChildRecord:
+        """Return the record of an ended child whose outcome is read when it is first asked for.
+
+        Few searchers ask for outcomes, and to make all of them takes most of the time that a long history takes.
+
+        Args:
+            read: returns the outcome.
+            given: what it is called with.
+            values: the record's other attributes, in their order.
+        """
+        record = cls.__new__(cls)
+        for fill, value in zip(_FILL, ((read, given), *values), strict=True):
+            fill(record, value)
+        return record
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Read the outcome, the one attribute that may have no value yet."""
+            if name != "outcome":
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            read, given = self._read_outcome
+            outcome = read(*given)
+            object.__setattr__(self, name, outcome)
+            return outcome
+
+
+_FILL = tuple(
+    getattr(ChildRecord, name).__set__
+    for name in ("_read_outcome", "id", "tokens", "architecture_id", "log_prob", "reward", "notes", "same_as", "job")
+)
+"""The slots of `ChildRecord.reading_outcome`; a frozen dataclass is filled past its `__setattr__`."""
 
 
 @dataclass(frozen=True, slots=True)

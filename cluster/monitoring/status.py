@@ -20,6 +20,7 @@ from cluster.storage.ledger.queries.run import run_values
 from cluster.storage.ledger.queries.status import Best, StoppedEarly
 from cluster.storage.ledger.queries.supernet import SupernetTraining, supernet_training
 from cluster.storage.ledger.reader import LedgerConnection, newer_version, reading
+from cluster.storage.ledger.totals import staleness
 from cluster.storage.run_folder import RunFolder
 from controller.catalogue import Figure
 
@@ -286,12 +287,12 @@ def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: b
         replicas=config.topology.replicas,
         workers=run.get("workers", 0),
         mean_reward=queries.mean_reward(db),
-        recent_reward=queries.mean_reward(db, last=FIRST),
+        recent_reward=queries.recent_reward(db, FIRST),
         measure=measure,
         first_metric=queries.first_mean_metric(db, FIRST),
         figures=queries.newest_figures(db),
         listed=config.searcher_entry.figures,
-        staleness=queries.staleness(db),
+        staleness=staleness(db),
         seconds=run.get("seconds_before", 0.0) + alive,
         pace=_pace(db, run.get("started_at", now), run.get("workers", 0), now),
         child_seconds=_child_seconds(folder),
@@ -351,7 +352,7 @@ def _pace(db: LedgerConnection, started_at: float, workers: int, now: float) -> 
     While fewer have ended than there are workers, the others are about to end as well: then each worker's share is one
     child in the mean time that the children took so far.
     """
-    first, ended = queries.attempts_since(db, started_at)
+    first, ended = queries.attempts_of_start(db)
     if not ended or first is None or now <= first:
         return None
     if ended >= workers:

@@ -80,10 +80,11 @@ def read_cloud(db: LedgerConnection, cost: str, measure: Measure) -> Cloud | Non
     if count <= MAX_DRAWN:
         children = tuple(_child(row) for row in queries.costed_children(db, cost))
     else:
-        scales = (math.log10 if log[0] else float, math.log10 if log[1] else float)
+        scales = (math.log10 if log[0] else None, math.log10 if log[1] else None)
         ranges: list[float] = []
         for scale, low, high in zip(scales, (low_cost, low_metric), (high_cost, high_metric), strict=True):
-            ranges += [scale(low), (scale(high) - scale(low)) or 1.0]
+            scaled = scale or float
+            ranges += [scaled(low), (scaled(high) - scaled(low)) or 1.0]
         cells = queries.cells(db, cost, scales, ranges, (COLUMNS, ROWS))
     front = [_child(row) for row in queries.pareto_front(db, cost, lower_is_better=measure.lower_is_better)]
     return Cloud(

@@ -30,9 +30,8 @@ def read_preferences(db: LedgerConnection, known: KnownConfig) -> tuple[Preferen
     windows, stride = num_windows(children), -(-children // MAX_SAMPLES) or 1
 
     def samples() -> Iterator[Sample]:
-        for place, tokens in enumerate(queries.all_tokens(db)):
-            if place % stride == 0:
-                yield place * windows // children, queries.tokens_of(tokens)
+        for number, tokens in enumerate(queries.sampled_tokens(db, stride)):
+            yield number * stride * windows // children, tokens
 
     try:
         return preferences(samples(), known.config.search_space, windows)

@@ -114,7 +114,10 @@ TAMPERS: dict[str, list[Tamper]] = {
     "one attempt gave the outcome": [
         sql("UPDATE attempts SET verdict = 'lost' WHERE child = 4"),
         sql(f"{ATTEMPT} SELECT child, 2, worker, 'k', started_at, ended_at, verdict FROM attempts WHERE child = 4"),
-        change_json("outcome", "attempts", "child", "$.seconds", 9.0),
+        sql(
+            """UPDATE attempts SET outcome = '{"curve":[0.5],"seconds":9,"parameters":1,"flops":1,"seed":1}'"""
+            " WHERE child = 4"
+        ),
     ],
     "attempts have ended": [
         sql(f"{ATTEMPT} VALUES (4, 2, 'w', 'k', 0, NULL, NULL)"),

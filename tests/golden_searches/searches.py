@@ -83,7 +83,7 @@ def record(folder: Path) -> dict[str, list[dict[str, Any]]]:
     with closing(sqlite3.connect(f"file:{folder}/ledger.sqlite?mode=ro", uri=True)) as db:
         db.row_factory = sqlite3.Row
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        children = [_child(row) for row in db.execute(CHILDREN if version >= 5 else CHILDREN_4)]
+        children = [_child(row) for row in db.execute(CHILDREN if version >= 8 else CHILDREN_4)]
         attempts = [dict(row) for row in db.execute(ATTEMPTS)]
         batches = [_batch(row) for row in db.execute(BATCHES)]
     return {"children": children, "attempts": attempts, "batches": batches}
@@ -96,8 +96,9 @@ FROM children ORDER BY id
 """
 """Of a ledger of version 4, with the graph in the child's row."""
 
-CHILDREN = CHILDREN_4.replace(" architecture,", " architectures.graph AS architecture,").replace(
-    "FROM children", "FROM children JOIN architectures ON digest = children.graph"
+CHILDREN = CHILDREN_4.replace(
+    " architecture,",
+    " (SELECT architectures.graph FROM architectures WHERE graph_id = children.graph) AS architecture,",
 )
 
 ATTEMPTS = "SELECT child, number, slot, batch_size, verdict, cause FROM attempts ORDER BY child, number"
@@ -107,6 +108,8 @@ BATCHES = "SELECT replica, number, versions, pushed, staleness, figures FROM bat
 
 def _child(row: sqlite3.Row) -> dict[str, Any]:
     child = dict(row) | {name: json.loads(row[name] or "null") for name in ("tokens", "versions", "curve")}
+    if child["curve"] is None and row["metric"] is not None:
+        child["curve"] = [row["metric"]]  # which is not written twice
     stored = row["architecture"]
     graph = json.dumps(json.loads(stored) if isinstance(stored, str) else unpack(stored), sort_keys=True)
     return child | {"architecture": hashlib.sha256(graph.encode()).hexdigest()[:16]}

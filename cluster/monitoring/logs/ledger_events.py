@@ -19,7 +19,7 @@ from cluster.storage.ledger.queries.events import (
     changed_pushes,
     ended_children,
 )
-from cluster.storage.ledger.queries.run import last_completion, last_revision, shard_addresses
+from cluster.storage.ledger.queries.run import knows_changes, last_completion, last_revision, shard_addresses
 from cluster.storage.ledger.reader import LedgerConnection
 
 MAX_EVENTS = 200
@@ -52,6 +52,7 @@ class LedgerEvents:
             LedgerError: the ledger cannot be read; the next poll returns the events.
         """
         revision, completion = _ends(db)
+        known = knows_changes(db, self._revision)
         attempts = changed_attempts(db, self._revision)
         ended = ended_children(db, self._completion)
         pushed = changed_pushes(db, self._revision)
@@ -61,6 +62,8 @@ class LedgerEvents:
         events += [self._child_event(row) for row in ended]
         events += [self._push_event(row) for row in pushed]
         events.sort(key=lambda event: event.time)
+        if not known:
+            events.append(self._event(now, logging.WARNING, "events of attempts and pushes were left out"))
         return self._bounded([*events, *self._shard_events(addresses, now)], now)
 
     def _event(self, time: float, level: int, event: str, replica: int | None = None, **fields: Any) -> Event:

@@ -18,7 +18,7 @@ from cluster.storage.ledger.queries.metrics import (
     ended_children,
     recent_children,
 )
-from cluster.storage.ledger.queries.run import last_child, last_revision, run_values
+from cluster.storage.ledger.queries.run import knows_changes, last_child, last_revision, run_values
 from cluster.storage.ledger.reader import LedgerConnection
 
 WAITS_S = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
@@ -52,15 +52,19 @@ class LedgerCounter:
         self._best_reward: float | None = None
         self._ended = Counter({str(verdict): 0 for verdict in Verdict})
         self._attempts_failed = Counter({str(cause): 0 for cause in Cause})
-        self._figures: dict[str, float] = {}
-        self._learned = self._pushed = 0
-        self._last_child_at = self._learned_at = 0.0
+        self._last_child_at = 0.0
         self._queue_wait, self._epoch = Histogram(WAITS_S), Histogram(EPOCHS_S)
         self._gpu_memory = Histogram(GPU_BYTES)
-        self._pull, self._push, self._staleness = Histogram(CALLS_S), Histogram(CALLS_S), Histogram(VERSIONS)
+        self._begin_batches()
         self._supernet: SupernetCounter | None = None
         self._run: dict[str, Any] = {}
         self._sampled, self._recent = 0, Recent(None, None, None)
+
+    def _begin_batches(self) -> None:
+        self._figures: dict[str, float] = {}
+        self._learned = self._pushed = 0
+        self._learned_at = 0.0
+        self._pull, self._push, self._staleness = Histogram(CALLS_S), Histogram(CALLS_S), Histogram(VERSIONS)
 
     def count(self, db: LedgerConnection, now: float) -> MetricsSnapshot:
         """Count the new rows, and return all counts.
@@ -97,7 +101,10 @@ class LedgerCounter:
                 self._gpu_memory.observe(child.gpu_bytes)
 
     def _count_attempts(self, db: LedgerConnection) -> None:
-        revision, rows = last_revision(db), changed_attempts(db, self._attempts_revision)
+        since = self._attempts_revision
+        if since is not None and not knows_changes(db, since):
+            since = None  # of all attempts, those that were counted are passed over
+        revision, rows = last_revision(db), changed_attempts(db, since)
         self._attempts_revision = revision
         for row, number, sampled_at, started_at, ended_at, verdict, cause in rows:
             if row > self._attempt:
@@ -114,8 +121,13 @@ class LedgerCounter:
                 self._attempts_failed[cause] += 1
 
     def _count_batches(self, db: LedgerConnection) -> None:
-        revision, rows = last_revision(db), changed_batches(db, self._batches_revision)
+        since = self._batches_revision
+        if again := since is None or not knows_changes(db, since):
+            since = None
+        revision, rows = last_revision(db), changed_batches(db, since)
         self._batches_revision = revision
+        if again:
+            self._begin_batches()
         for learned_at, pushed, staleness, figures, pull_seconds, push_seconds in rows:
             self._learned += 1
             self._pushed += pushed

@@ -1,6 +1,5 @@
 """Evaluates given architectures, each once: what this run knows is told, and the rest is trained."""
 
-import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -141,10 +140,9 @@ def _results(
         if row is None or row.outcome is None:
             results.append(_result(architecture_id, each.source, PENDING, failure=_why_pending(status)))
             continue
-        outcome = Outcome.from_json(json.loads(row.outcome))
         known = architecture_id in told
         told.add(architecture_id)
-        results.append(_ended(architecture_id, each.source, row.child_id, outcome, known=known))
+        results.append(_ended(architecture_id, each.source, row.child_id, row.outcome, known=known))
     return results
 
 

@@ -101,29 +101,33 @@ class GraphTable:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._recent: OrderedDict[str, Architecture] = OrderedDict()
+        self._recent: OrderedDict[int, Architecture] = OrderedDict()
 
-    def add(self, architecture: Architecture) -> str:
+    def add(self, architecture: Architecture) -> int:
         """Store the graph unless it is stored already, and return its key."""
-        key = architecture.digest
         # Not by what is in memory: a transaction that stored it may have been rolled back.
-        if not self._db.execute("SELECT 1 FROM architectures WHERE digest = ?", (key,)).fetchone():
+        query = "SELECT graph_id FROM architectures WHERE digest = ?"
+        row = self._db.execute(query, (architecture.digest,)).fetchone()
+        if row is None:
             nodes = sum(node.op not in JOINS for node in architecture.nodes)
-            packed = pack(columns_of_graph(architecture))
-            self._db.execute("INSERT INTO architectures VALUES (?, ?, ?)", (key, packed, nodes))
-        self._keep(key, architecture)
-        return key
+            stored = self._db.execute(
+                "INSERT INTO architectures (digest, graph, nodes) VALUES (?, ?, ?) RETURNING graph_id",
+                (architecture.digest, pack(columns_of_graph(architecture)), nodes),
+            )
+            row = stored.fetchone()
+        self._keep(row[0], architecture)
+        return row[0]
 
-    def get(self, key: str) -> Architecture:
+    def get(self, key: int) -> Architecture:
         """Return the architecture that is stored under this key."""
         architecture = self._recent.get(key)
         if architecture is None:
-            query = "SELECT graph FROM architectures WHERE digest = ?"
+            query = "SELECT graph FROM architectures WHERE graph_id = ?"
             architecture = architecture_of(self._db.execute(query, (key,)).fetchone()[0])
         self._keep(key, architecture)
         return architecture
 
-    def _keep(self, key: str, architecture: Architecture) -> None:
+    def _keep(self, key: int, architecture: Architecture) -> None:
         self._recent[key] = architecture
         self._recent.move_to_end(key)
         if len(self._recent) > MAX_RECENT:

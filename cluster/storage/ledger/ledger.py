@@ -16,15 +16,18 @@ from child_trainer.outcome import Outcome
 from child_trainer.supernets.jobs import Steps
 from cluster.search.records import Attempt, Batch, BatchResult, Ended, LedgerCall, StoreName, Stream, Verdict
 from cluster.search.seeding import child_seed
+from cluster.storage.ledger.compact import equal_outcomes, outcome_text, stored_key
 from cluster.storage.ledger.graphs import GraphTable
 from cluster.storage.ledger.queries.final_tests import FinalTest, put_test
-from cluster.storage.ledger.queries.run import last_child, last_completion, run_values
+from cluster.storage.ledger.queries.run import last_attempt, last_child, last_completion, run_values
 from cluster.storage.ledger.queries.usage import gpu_shares
 from cluster.storage.ledger.rows import (
     ATTEMPT_COLUMNS,
     CHILD_COLUMNS,
     NO_BATCH,
     RECORD_COLUMNS,
+    all_records,
+    attempt_by_key,
     attempt_of,
     child_of,
     end_attempts,
@@ -34,11 +37,10 @@ from cluster.storage.ledger.rows import (
     insert_child,
     last_batch,
     num_unbatched,
-    outcome_text,
     put,
-    record_of,
 )
 from cluster.storage.ledger.schema import migrate
+from cluster.storage.ledger.totals import count_again
 from cluster.storage.ledger.transactions import Transactions
 from cluster.storage.run_folder import mark_begun
 from controller.searcher import Child, ChildRecord, Proposal
@@ -108,9 +110,11 @@ class Ledger:
                 "UPDATE attempts SET ended_at = ?, verdict = 'lost' WHERE ended_at IS NULL",
                 (values.get("beat_at", now),),
             )
+            count_again(db)
             put(db, **gpu_shares(db, gpus))
             db.execute("DELETE FROM addresses")
             put(db, state="running", message="", started_at=now, beat_at=now, seconds_before=spent, workers=workers)
+            put(db, attempts_before=last_attempt(db))
         mark_begun(self._path)
 
     def beat(self) -> None:
@@ -240,7 +244,7 @@ class Ledger:
     ) -> None:
         """See `AttemptLedger.start`. Two calls with the same `key` are one attempt."""
         with self._transaction() as db:
-            known = db.execute("SELECT 1 FROM attempts WHERE key = ?", (key,)).fetchone()
+            known = key is not None and attempt_by_key(db, key) is not None
             open_child = "UPDATE children SET state = 'running' WHERE id = ? AND completion IS NULL"
             if known or not db.execute(open_child, (child_id,)).rowcount:
                 return
@@ -249,30 +253,35 @@ class Ledger:
                 "UPDATE attempts SET ended_at = ?, verdict = 'lost' WHERE child = ? AND ended_at IS NULL",
                 (now, child_id),
             )
+            (number,) = db.execute("SELECT count(*) + 1 FROM attempts WHERE child = ?", (child_id,)).fetchone()
             db.execute(
                 "INSERT INTO attempts (child, number, worker, key, slot, batch_size, started_at)"
-                " SELECT ?, count(*) + 1, ?, ?, ?, ?, ? FROM attempts WHERE child = ?",
-                (child_id, worker, key, slot, batch_size, now, child_id),
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (child_id, number, worker, stored_key(child_id, number, key), slot, batch_size, now),
             )
 
     def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
         """See `AttemptLedger.end_attempt`. An outcome in a later report is kept with the attempt."""
         with self._transaction() as db:
-            row = db.execute("SELECT child, verdict, outcome FROM attempts WHERE key = ?", (key,)).fetchone()
-            if row is None:
+            attempt_id = attempt_by_key(db, key)
+            if attempt_id is None:
                 return False
-            child_id, known, known_outcome = row
-            text = outcome_text(outcome)
-            if known is not None:
-                if known == verdict and known_outcome == text:
+            query = "SELECT child, verdict FROM attempts WHERE attempt_id = ?"
+            child_id, ended = db.execute(query, (attempt_id,)).fetchone()
+            if ended is not None:
+                (known,) = self._attempts("attempt_id = ?", attempt_id)
+                same = equal_outcomes(known.outcome, outcome)
+                if known.verdict == verdict and same:
                     return True  # the same report, delivered twice
                 # A worker may repeat an earlier report.
-                if outcome and known != Verdict.OUTCOME and text != known_outcome:
-                    db.execute("UPDATE attempts SET verdict = 'late', outcome = ? WHERE key = ?", (text, key))
+                if outcome and known.verdict != Verdict.OUTCOME and not same:
+                    late = "UPDATE attempts SET verdict = 'late', outcome = ? WHERE attempt_id = ?"
+                    db.execute(late, (outcome_text(outcome), attempt_id))
                 return False
-            end_attempts(db, "key = ?", key, self._clock(), outcome, verdict)
+            end_attempts(db, "attempt_id = ?", attempt_id, self._clock(), outcome, verdict)
             if verdict != Verdict.OUTCOME:
-                db.execute("UPDATE children SET state = 'sampled' WHERE id = ? AND state = 'running'", (child_id,))
+                again = "UPDATE children SET state = 'sampled' WHERE id = ? AND state = 'running'"
+                db.execute(again, (child_id,))
             return True
 
     def attempts(self, child_id: int) -> tuple[Attempt, ...]:
@@ -293,7 +302,7 @@ class Ledger:
         with self._transaction() as db:
             now = self._clock()
             end_child(db, child_id, now, outcome, reward)
-            end_attempts(db, "child = ? AND ended_at IS NULL", child_id, now, outcome, Verdict.OUTCOME)
+            end_attempts(db, "child = ? AND ended_at IS NULL", child_id, now, outcome, Verdict.OUTCOME, kept=True)
             return self._records("id = ?", child_id)[0]
 
     def finish_all(self, children: Sequence[Ended]) -> Sequence[ChildRecord]:
@@ -357,7 +366,7 @@ class Ledger:
 
     def _records(self, where: str, *values: object) -> tuple[ChildRecord, ...]:
         rows = self._connection.execute(f"SELECT {RECORD_COLUMNS} FROM children WHERE {where}", values)
-        return tuple(record_of(*row) for row in rows)
+        return tuple(all_records(rows))
 
     def _children(self, where: str, *values: object) -> tuple[Child, ...]:
         query = f"SELECT {CHILD_COLUMNS} FROM children WHERE {where}"

@@ -1,28 +1,51 @@
 """The ledger's rows as objects, and back. Standard library only."""
 
+import gc
 import itertools
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Cause, Outcome
 from child_trainer.supernets.jobs import Job, job_from_json, job_to_json
 from cluster.search.records import Attempt, Verdict
+from cluster.storage.ledger.compact import (
+    OUTCOME_COLUMNS,
+    child_text,
+    key_of,
+    outcome_from,
+    outcome_of,
+    outcome_text,
+    packed_key,
+)
 from controller.searcher import Child, ChildRecord, Lane, Proposal
 
-CHILD_COLUMNS = "id, tokens, graph, log_prob, outcome, reward, notes, same_as, job, replica, lane, steps_before"
+CHILD_COLUMNS = (
+    f"id, {OUTCOME_COLUMNS}, tokens, graph, log_prob, reward, notes, same_as, job, replica, lane, steps_before"
+)
 """What `child_of` takes."""
 
-RECORD_COLUMNS = "id, tokens, architecture_id, log_prob, outcome, reward, notes, same_as, job"
-"""What `record_of` takes."""
+RECORD_COLUMNS = f"id, {OUTCOME_COLUMNS}, tokens, architecture_id, log_prob, reward, notes, same_as, job"
+"""What `records_of` takes."""
 
-ATTEMPT_COLUMNS = (
-    "child, (SELECT seed FROM children WHERE id = child), coalesce(key, ''), coalesce(slot, 0), worker, batch_size,"
-    " started_at, verdict, cause, outcome"
+_OF_CHILD = "(SELECT {} FROM children WHERE id = child)"
+
+ATTEMPT_COLUMNS = ", ".join(
+    (
+        *("child", "number", "key", "coalesce(slot, 0)", "worker", "batch_size", "started_at", "verdict", "cause"),
+        "outcome",
+        f"iif(outcome IS NULL AND verdict = 'outcome', {_OF_CHILD.format('outcome')}, NULL)",
+        *(_OF_CHILD.format(column) for column in OUTCOME_COLUMNS.split(", ")[1:]),
+    )
 )
 """What `attempt_of` takes."""
+
+NOTHING: Mapping[str, Any] = {}
+"""The notes and the measurements of children that have none: one for all of them."""
+
+NUM_OUTCOME_COLUMNS = len(OUTCOME_COLUMNS.split(", "))
 
 ON_SHARED_WEIGHTS = "(lane IS NOT NULL OR coalesce(json_extract(job, '$.kind') = 'score', 0))"
 """Whether a child's job is on weights that children share: 1 or 0.
@@ -34,9 +57,9 @@ NO_BATCH = 0
 """The batch number of a child that is in no batch yet; batches count from 1."""
 
 
-def child_of(*row: Any, get: Callable[[str], Architecture]) -> Child:
+def child_of(*row: Any, get: Callable[[int], Architecture]) -> Child:
     """Return a child from its row; `get` gives the architecture of the graph's key."""
-    child_id, tokens, graph, log_prob, outcome, reward, notes, same_as, job, *lane = row
+    tokens, graph, log_prob, reward, notes, same_as, job, *lane = row[NUM_OUTCOME_COLUMNS + 1 :]
     proposal = Proposal(
         tokens=tuple(json.loads(tokens)),
         architecture=None if graph is None else get(graph),
@@ -45,26 +68,47 @@ def child_of(*row: Any, get: Callable[[str], Architecture]) -> Child:
         same_as=same_as,
         job=_job_of(job),
     )
-    ended = Outcome.from_json(json.loads(outcome)) if outcome else None
+    ended = outcome_of(*row[1 : NUM_OUTCOME_COLUMNS + 1])
     return Child(
-        id=child_id, proposal=proposal, outcome=ended, reward=reward, lane=None if lane[1] is None else Lane(*lane)
+        id=row[0], proposal=proposal, outcome=ended, reward=reward, lane=None if lane[1] is None else Lane(*lane)
     )
 
 
-def record_of(*row: Any) -> ChildRecord:
-    """Return what a searcher sees of a child, from the child's row."""
-    child_id, tokens, architecture_id, log_prob, outcome, reward, notes, same_as, job = row
-    return ChildRecord(
-        id=child_id,
-        tokens=tuple(json.loads(tokens)),
-        architecture_id=architecture_id,
-        log_prob=log_prob,
-        reward=reward,
-        outcome=Outcome.from_json(json.loads(outcome)) if outcome else None,
-        notes=json.loads(notes) if notes else {},
-        same_as=same_as,
-        job=_job_of(job),
-    )
+def records_of(rows: Iterable[tuple[Any, ...]]) -> Iterator[ChildRecord]:
+    """Yield what a searcher sees of children, from their rows.
+
+    A resume reads all rows of a search with it: equal texts of tokens are read once, and what few children have is
+    looked at only where it is there.
+    """
+    known: dict[str, tuple[int, ...]] = {}
+    ids: dict[str, str] = {}
+    for row in rows:
+        child, outcome, _, _, _, _, _, decisions, network, log_prob, reward, notes, same_as, job = row
+        tokens = known.get(decisions)
+        if tokens is None:
+            tokens = known[decisions] = tuple(json.loads(decisions))
+        architecture_id = ids.setdefault(network, network)
+        about = json.loads(notes) if notes else NOTHING
+        values = (child, tokens, architecture_id, log_prob, reward, about, same_as, job and _job_of(job))
+        if outcome:
+            yield ChildRecord.reading_outcome(outcome_of, row[1 : NUM_OUTCOME_COLUMNS + 1], values)
+        else:
+            fields: dict[str, Any] = dict(zip(_RECORD_FIELDS, values, strict=True))
+            yield ChildRecord(**fields)
+
+
+def all_records(rows: Iterable[tuple[Any, ...]]) -> list[ChildRecord]:
+    """Return `records_of` these rows, however many they are."""
+    collects = gc.isenabled()
+    gc.disable()  # each collection would look at all records so far, none of which is garbage
+    try:
+        return list(records_of(rows))
+    finally:
+        if collects:
+            gc.enable()
+
+
+_RECORD_FIELDS = ("id", "tokens", "architecture_id", "log_prob", "reward", "notes", "same_as", "job")
 
 
 def _job_of(text: str | None) -> Job | None:
@@ -73,24 +117,31 @@ def _job_of(text: str | None) -> Job | None:
 
 def attempt_of(*row: Any) -> Attempt:
     """Return an attempt from its row."""
-    child_id, seed, key, slot, worker, batch_size, started_at, verdict, cause, outcome = row
+    child_id, number, key, slot, worker, batch_size, started_at, verdict, cause, own, *of_child = row
     return Attempt(
         child_id=child_id,
-        seed=seed,
-        key=key,
+        seed=of_child[1],
+        key=key_of(child_id, number, key),
         slot=slot,
         worker=worker,
         batch_size=batch_size,
         started_at=started_at,
         verdict=Verdict(verdict) if verdict else None,
         cause=Cause(cause) if cause else None,
-        outcome=Outcome.from_json(json.loads(outcome)) if outcome else None,
+        outcome=outcome_from(own) if own else outcome_of(*of_child),
     )
 
 
-def outcome_text(outcome: Outcome | None) -> str | None:
-    """Return an outcome as the ledger stores it."""
-    return json.dumps(outcome.to_json()) if outcome else None
+def attempt_by_key(db: sqlite3.Connection, key: str) -> int | None:
+    """Return the id of the attempt with this key, `None` if there is none."""
+    child, _, number = key.partition("-")
+    if number.isdecimal() and child.isdecimal():
+        query = "SELECT attempt_id FROM attempts WHERE child = ? AND number = ? AND key IS NULL"
+        if row := db.execute(query, (int(child), int(number))).fetchone():
+            return row[0]
+    # Earlier versions stored hexadecimal digits as text.
+    row = db.execute("SELECT attempt_id FROM attempts WHERE key IN (?, ?)", (key, packed_key(key))).fetchone()
+    return row and row[0]
 
 
 def last_batch(db: sqlite3.Connection, replica: int) -> int:
@@ -106,7 +157,7 @@ def num_unbatched(db: sqlite3.Connection, replica: int) -> int:
 
 def free_lanes(db: sqlite3.Connection, replica: int) -> Iterator[Lane]:
     """Yield the replica's lanes that no child has that has not ended, the lowest first."""
-    query = "SELECT lane FROM children WHERE replica = ? AND lane IS NOT NULL AND state IN ('sampled', 'running')"
+    query = "SELECT lane FROM children WHERE replica = ? AND lane IS NOT NULL AND completion IS NULL"
     taken = {lane for (lane,) in db.execute(query, (replica,))}
     for number in itertools.count():
         if number not in taken:
@@ -124,7 +175,7 @@ def insert_child(
     db: sqlite3.Connection,
     child: Child,
     place: tuple[int, int],
-    graph: str | None,
+    graph: int | None,
     seed: int,
     now: float,
     versions: tuple[int, ...] | None,
@@ -150,14 +201,14 @@ def insert_child(
             *place,
             lane and lane.number,
             lane and lane.steps_before,
-            json.dumps(proposal.tokens),
+            json.dumps(proposal.tokens, separators=(",", ":")),
             graph,
             proposal.architecture_id,
             proposal.log_prob,
             seed,
             now,
             None if versions is None else json.dumps(versions),
-            json.dumps(dict(proposal.notes), allow_nan=False) if proposal.notes else None,
+            json.dumps(dict(proposal.notes), allow_nan=False, separators=(",", ":")) if proposal.notes else None,
             proposal.same_as,
             json.dumps(job_to_json(proposal.job), allow_nan=False) if proposal.job else None,
         ),
@@ -166,6 +217,10 @@ def insert_child(
 
 def end_child(db: sqlite3.Connection, child_id: int, now: float, outcome: Outcome, reward: float | None) -> None:
     """Record the child's outcome, unless it has one."""
+    row = db.execute("SELECT seed FROM children WHERE id = ? AND completion IS NULL", (child_id,)).fetchone()
+    if row is None:
+        return
+    (seed,) = row
     db.execute(
         "UPDATE children SET state = ?, ended_at = ?, reward = ?, metric = ?, parameters = ?, flops = ?,"
         " seconds = ?, cause = ?, outcome = ?,"
@@ -181,11 +236,14 @@ def end_child(db: sqlite3.Connection, child_id: int, now: float, outcome: Outcom
             outcome.flops,
             outcome.seconds,
             outcome.failure.cause if outcome.failure else None,
-            outcome_text(outcome),
+            child_text(outcome, seed),
             child_id,
             child_id,
         ),
     )
+    # The attempt's own copy was durable before the child had its outcome.
+    again = "UPDATE attempts SET outcome = NULL WHERE child = ? AND verdict = 'outcome' AND outcome = ?"
+    db.execute(again, (child_id, outcome_text(outcome)))
 
 
 def form_batch(db: sqlite3.Connection, replica: int, number: int, size: int) -> None:
@@ -209,13 +267,23 @@ def form_batch(db: sqlite3.Connection, replica: int, number: int, size: int) -> 
 
 
 def end_attempts(
-    db: sqlite3.Connection, where: str, value: object, now: float, outcome: Outcome | None, verdict: Verdict
+    db: sqlite3.Connection,
+    where: str,
+    value: object,
+    now: float,
+    outcome: Outcome | None,
+    verdict: Verdict,
+    *,
+    kept: bool = False,
 ) -> None:
-    """End the attempts that match `where`, which has one parameter, with this outcome and verdict."""
-    failure = outcome.failure if outcome else None
+    """End the attempts that match `where`, which has one parameter, with this outcome and verdict.
+
+    With `kept` the outcome is in the child's row already.
+    """
+    failure, own = outcome.failure if outcome else None, None if kept or outcome is None else outcome_text(outcome)
     db.execute(
         f"UPDATE attempts SET ended_at = ?, verdict = ?, cause = ?, message = ?, outcome = ? WHERE {where}",
-        (now, verdict, failure and failure.cause, failure and failure.message, outcome_text(outcome), value),
+        (now, verdict, failure and failure.cause, failure and failure.message, own, value),
     )
 
 

@@ -3,7 +3,8 @@
 import sqlite3
 from pathlib import Path
 
-from cluster.storage.ledger.graphs import JOINS, define_functions
+from cluster.storage.ledger import compact, graphs, totals
+from cluster.storage.ledger.graphs import JOINS
 
 IN_MEMORY = Path(":memory:")
 """SQLite's name for a database without a file."""
@@ -63,6 +64,13 @@ RECORDED = ("run", "children", "attempts", "batches", "architectures")
 """The tables of the run's record. The object store gets copies of their rows as these change."""
 
 
+KEPT_CHANGES = 100_000
+"""Changes that are kept at least: minutes of a fast search. A reader that is further behind reads all rows."""
+
+FORGOTTEN_TOGETHER = 1_000
+"""Changes that are forgotten at once."""
+
+
 def _noting_changes(table: str) -> str:
     # Not by a conflict clause: in a trigger, the one of the statement that fires it takes precedence.
     note = (
@@ -72,6 +80,91 @@ def _noting_changes(table: str) -> str:
     return "\n".join(
         f"CREATE TRIGGER {table}_{event.lower()} AFTER {event} ON {table} {note}" for event in ("INSERT", "UPDATE")
     )
+
+
+VERSION_8 = f"""
+CREATE TABLE graphs (
+    graph_id INTEGER PRIMARY KEY,
+    digest TEXT NOT NULL UNIQUE,         -- see `Architecture.digest`
+    graph BLOB NOT NULL,                 -- see `graphs.pack`
+    nodes INTEGER NOT NULL               -- its operations, without those that only join others
+);
+INSERT INTO graphs SELECT rowid, digest, graph, nodes FROM architectures ORDER BY rowid;
+DROP TABLE architectures;
+ALTER TABLE graphs RENAME TO architectures;
+CREATE TABLE compact (
+    id INTEGER PRIMARY KEY,
+    replica INTEGER NOT NULL,
+    batch INTEGER NOT NULL,              -- 0: in none yet
+    lane INTEGER,                        -- of its steps on shared weights; NULL: it makes none
+    steps_before INTEGER,                -- on the lane, of the children before it
+    tokens TEXT NOT NULL,                -- JSON
+    graph INTEGER REFERENCES architectures (graph_id),  -- NULL: its job needs none
+    architecture_id TEXT NOT NULL,
+    log_prob REAL,                       -- nats, when it was sampled
+    seed INTEGER NOT NULL,
+    state TEXT NOT NULL,                 -- sampled, running, finished, failed
+    sampled_at REAL NOT NULL,            -- Unix time, like every column that ends in _at
+    ended_at REAL,
+    completion INTEGER UNIQUE,           -- 1 for the child that ended first
+    reward REAL,                         -- NULL for a child that ended and is not learnt from
+    metric REAL,
+    parameters INTEGER,
+    flops INTEGER,
+    seconds REAL,
+    outcome TEXT,                        -- JSON, what other columns do not say; see `compact.child_text`
+    cause TEXT,
+    batch_size INTEGER,                  -- of the attempt that gave the outcome; NULL: the budget's
+    versions TEXT,                       -- JSON, as of batches; NULL: its batch's
+    notes TEXT,                          -- JSON that the searcher reads back; NULL: none
+    same_as INTEGER REFERENCES children (id),  -- whose outcome it took; NULL: trained
+    job TEXT                             -- JSON, what to do on shared weights; NULL: train it
+);
+INSERT INTO compact
+    SELECT id, replica, batch, lane, steps_before, tokens,
+        (SELECT graph_id FROM architectures WHERE digest = children.graph), architecture_id, log_prob, seed,
+        state, sampled_at, ended_at, completion, reward, metric, parameters, flops, seconds,
+        shortened(outcome, seed, seconds, parameters, flops, metric), cause, batch_size, versions, notes, same_as, job
+    FROM children ORDER BY id;
+DROP TABLE children;
+ALTER TABLE compact RENAME TO children;
+CREATE INDEX children_by_batch ON children (replica, batch);
+CREATE INDEX children_by_lane ON children (replica, lane) WHERE lane IS NOT NULL;
+CREATE INDEX children_failed ON children (cause, completion) WHERE state = 'failed';
+CREATE TABLE tries (
+    attempt_id INTEGER PRIMARY KEY,      -- counts the attempts of the run
+    child INTEGER NOT NULL REFERENCES children (id),
+    number INTEGER NOT NULL,
+    worker TEXT NOT NULL,                -- where it ran
+    key,                                 -- tells a start that is delivered twice from two; see `compact.stored_key`
+    started_at REAL NOT NULL,
+    ended_at REAL,
+    slot INTEGER,                        -- the worker's number in the run
+    batch_size INTEGER,                  -- NULL: the budget's
+    verdict TEXT,                        -- NULL while it runs; then a `search.records.Verdict`
+    cause TEXT,                          -- of its failure
+    message TEXT,                        -- the error's text
+    outcome TEXT                         -- JSON; NULL also where it is the child's
+);
+INSERT INTO tries
+    SELECT attempts.rowid, child, number, worker, nullif(key, child || '-' || number), started_at, attempts.ended_at,
+        slot, attempts.batch_size, verdict, attempts.cause, message,
+        iif(verdict = 'outcome' AND completion IS NOT NULL, NULL, shortened(attempts.outcome))
+    FROM attempts LEFT JOIN children ON children.id = child ORDER BY attempts.rowid;
+DROP TABLE attempts;
+ALTER TABLE tries RENAME TO attempts;
+CREATE UNIQUE INDEX attempts_by_child ON attempts (child, number);
+CREATE UNIQUE INDEX attempts_by_key ON attempts (key) WHERE key IS NOT NULL;
+CREATE INDEX attempts_running ON attempts (child) WHERE ended_at IS NULL;
+CREATE INDEX attempts_failed ON attempts (cause) WHERE cause IS NOT NULL;
+{"".join(map(_noting_changes, ("children", "attempts", "architectures")))}
+CREATE TRIGGER changes_forgotten AFTER INSERT ON changes WHEN new.revision % {FORGOTTEN_TOGETHER} = 0
+    BEGIN DELETE FROM changes WHERE revision <= new.revision - {KEPT_CHANGES}; END;
+DELETE FROM changes WHERE revision <= (SELECT max(revision) FROM changes) - {KEPT_CHANGES};
+{totals.TABLES}
+{totals.COUNT}
+"""
+"""What brings a file to version 8: rows say nothing twice, and totals are kept."""
 
 
 MIGRATIONS = (
@@ -152,6 +245,7 @@ MIGRATIONS = (
         PRIMARY KEY (store, shard)
     );
     """,
+    VERSION_8,
 )
 """The SQL that brings a file from version n (an empty one has 0) to n + 1."""
 
@@ -180,7 +274,8 @@ def migrate(db: sqlite3.Connection, name: str, upto: int = VERSION) -> None:
         raise LedgerVersionError(
             f"{name} has the ledger version {version}, but this nascluster knows up to {VERSION}: use a newer one"
         )
-    define_functions(db)
+    graphs.define_functions(db)
+    compact.define_functions(db)
     for number in range(version, upto):
         # In a transaction of our own: `executescript` would leave half a step behind if the process died in it.
         db.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")

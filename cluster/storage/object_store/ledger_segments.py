@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.storage.ledger.reader import reading
-from cluster.storage.ledger.schema import RECORDED, VERSION, LedgerVersionError, migrate
+from cluster.storage.ledger.schema import KEPT_CHANGES, RECORDED, VERSION, LedgerVersionError, migrate
 from cluster.storage.run_folder import RunFolder
 
 FORMAT = "nascluster-ledger-1"
@@ -63,7 +63,8 @@ def export(folder: RunFolder, after: int | None) -> Segment:
             for table in RECORDED:
                 # The plus keeps SQLite from using the index of (kind, row), with which it would read every row.
                 changed = f"SELECT row FROM run.changes WHERE +kind = '{table}' AND revision > {after or 0:d}"
-                where = "true" if after is None else f"rowid IN ({changed})"
+                # What the ledger has forgotten is among all rows.
+                where = "true" if after is None or upto - after >= KEPT_CHANGES else f"rowid IN ({changed})"
                 db.execute(f"CREATE TABLE main.{table} AS SELECT rowid AS row_, * FROM run.{table} WHERE {where}")
                 rows += db.execute(f"SELECT count(*) FROM main.{table}").fetchone()[0]
             db.execute("CREATE TABLE main.segment (format, version, after, upto)")
@@ -134,11 +135,12 @@ class Rebuild:
         return True
 
     def finish(self) -> None:
-        """Migrate the tables to this version."""
+        """Migrate the tables to this version; the next start counts their totals."""
         self._path.with_suffix(".segment").unlink(missing_ok=True)
         for trigger in self._triggers:
             self._db.execute(trigger)
         migrate(self._db, str(self._path))
+        self._db.execute("DELETE FROM totals")
 
     def _make_tables(self, version: int) -> None:
         migrate(self._db, str(self._path), upto=version)

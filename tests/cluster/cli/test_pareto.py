@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cluster.runners.trainer import Trainer
+from cluster.storage.ledger.compact import OUTCOME_COLUMNS, whole_outcome
 from cluster.storage.run_folder import RunFolder
 from tests.command_line import nascluster
 from tests.real_data import real
@@ -25,8 +26,8 @@ def children(folder: Path) -> list[dict[str, Any]]:
     """Return each child's reward and outcome, in the order of sampling."""
     with closing(sqlite3.connect(RunFolder(folder).ledger)) as db:
         return [
-            {"child": child, "reward": reward, **json.loads(outcome)}
-            for child, reward, outcome in db.execute("SELECT id, reward, outcome FROM children ORDER BY id")
+            {"child": child, "reward": reward, **whole_outcome(*columns)}
+            for child, reward, *columns in db.execute(f"SELECT id, reward, {OUTCOME_COLUMNS} FROM children ORDER BY id")
         ]
 
 

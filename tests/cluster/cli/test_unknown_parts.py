@@ -252,7 +252,7 @@ def test_a_newer_ledger_is_not_resumed(copied: RunFolder, capfd: pytest.CaptureF
 def test_a_newer_ledger_without_a_table_that_is_read_is_refused_in_one_sentence(
     copied: RunFolder, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    change(copied, "ALTER TABLE batches RENAME TO updates")
+    change(copied, "ALTER TABLE children RENAME TO trials")
     change(copied, f"PRAGMA user_version = {VERSION + 1}")
     status, text = read(capfd, copied.path.parent, "synthetic", "status")
     assert status == 2

@@ -8,6 +8,7 @@ import pytest
 
 from child_trainer.__main__ import main as train_by_hand
 from cluster.export.formats import facts_in
+from cluster.storage.ledger.compact import OUTCOME_COLUMNS, whole_outcome
 from tests.cluster.finish.searches import (
     WORDS,
     copied,
@@ -84,8 +85,8 @@ def test_the_command_that_best_prints_trains_the_same_network_again(
     assert train_by_hand([*shlex.split(command)[3:], "--json"]) == 0
     again = json.loads(capfd.readouterr().out)
     child = json.loads(best)["child_id"]
-    curves = rows(finished, "search-final", f"SELECT json_extract(outcome, '$.curve') FROM children WHERE id = {child}")
-    assert curves == [(json.dumps(again["curve"], separators=(",", ":")),)]
+    ((*columns,),) = rows(finished, "search-final", f"SELECT {OUTCOME_COLUMNS} FROM children WHERE id = {child}")
+    assert whole_outcome(*columns)["curve"] == again["curve"]
 
 
 def test_a_file_of_other_weights_or_without_the_test_is_written_again(finished: Path, tmp_path: Path) -> None:

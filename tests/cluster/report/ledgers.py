@@ -45,6 +45,7 @@ def ledger(folder: RunFolder) -> Iterator[sqlite3.Connection]:
         migrate(db, "ledger")
         for (trigger,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
             db.execute(f"DROP TRIGGER {trigger}")
+        db.execute("DELETE FROM totals")
         db.execute("BEGIN")
         yield db
         db.execute("COMMIT")

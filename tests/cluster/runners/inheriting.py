@@ -26,8 +26,8 @@ SEARCHES: Mapping[str, tuple[str, ...]] = {
 }
 
 RECORD = """
-SELECT id, tokens, notes, job, reward, json_extract(outcome, '$.curve'), json_extract(outcome, '$.weights'),
-    json_extract(outcome, '$.measurements.accuracy_before_training')
+SELECT id, tokens, notes, job, reward, coalesce(json_extract(outcome, '$.curve'), metric),
+    json_extract(outcome, '$.weights'), json_extract(outcome, '$.measurements.accuracy_before_training')
 FROM children ORDER BY id
 """
 """All that must be equal in searches with one seed; not the seconds."""

@@ -29,6 +29,7 @@ from cluster.runners.on_ray.handles import CALL_TIMEOUT_S
 from cluster.runners.on_ray.judging import PoolJudge, RemoteJudging
 from cluster.search.evaluator import Assignment
 from cluster.storage.find_run import run_folder
+from cluster.storage.ledger.compact import OUTCOME_COLUMNS, whole_outcome
 from cluster.storage.ledger.queries.metrics import ended_children
 from cluster.storage.ledger.reader import reading
 from controller.searcher import ChildRecord
@@ -55,9 +56,9 @@ RANDOM = replace(DIGITS.with_searcher("random"), stopping=HALVING)
 def outcomes(storage: Path, name: str = "run") -> Mapping[int, Outcome]:
     """Return each child's outcome, without its seconds."""
     db = sqlite3.connect(storage / name / "ledger.sqlite")
-    rows = db.execute("SELECT id, outcome FROM children").fetchall()
+    rows = db.execute(f"SELECT id, {OUTCOME_COLUMNS} FROM children").fetchall()
     db.close()
-    return {child: replace(Outcome.from_json(json.loads(text)), seconds=0.0) for child, text in rows}
+    return {child: replace(Outcome.from_json(whole_outcome(*row)), seconds=0.0) for child, *row in rows}
 
 
 def everything(storage: Path, name: str = "run") -> list[Any]:

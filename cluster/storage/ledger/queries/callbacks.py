@@ -1,13 +1,13 @@
 """What callbacks ask of a ledger: children that have ended since, and those in training."""
 
-import json
 import sqlite3
 from typing import Any, NamedTuple
 
+from cluster.storage.ledger.compact import OUTCOME_COLUMNS, whole_outcome
 from cluster.storage.ledger.graphs import unpack
 
 COLUMNS = "id, replica, batch, architectures.graph, architecture_id, completion, sampled_at, ended_at, cause"
-CHILDREN = "children JOIN architectures ON digest = children.graph"
+CHILDREN = "children JOIN architectures ON graph_id = children.graph"
 """Those with an architecture: callbacks do not see steps on shared weights."""
 
 
@@ -39,11 +39,11 @@ class ResultRow(NamedTuple):
 def next_ended(db: sqlite3.Connection, after: int, limit: int) -> list[tuple[TrialRow, ResultRow]]:
     """Return the next children, at most so many, that ended after the one with this completion number."""
     query = f"""
-    SELECT {COLUMNS}, reward, metric, parameters, flops, seconds, outcome
+    SELECT {COLUMNS}, reward, metric, parameters, flops, seconds, {OUTCOME_COLUMNS}
     FROM {CHILDREN} WHERE completion > ? ORDER BY completion LIMIT ?
     """
     rows = db.execute(query, (after, limit))
-    return [(_trial(row[:9]), ResultRow._make((*row[9:-1], json.loads(row[-1])))) for row in rows]
+    return [(_trial(row[:9]), ResultRow._make((*row[9:14], whole_outcome(*row[14:])))) for row in rows]
 
 
 def in_training(db: sqlite3.Connection) -> list[TrialRow]:

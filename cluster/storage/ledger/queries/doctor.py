@@ -41,6 +41,6 @@ def open_attempts(db: sqlite3.Connection) -> list[OpenAttempt]:
 
 
 def last_durations(db: sqlite3.Connection, count: int) -> list[float]:
-    """Return the seconds of the last so many attempts that gave an outcome."""
-    query = "SELECT ended_at - started_at FROM attempts WHERE verdict = 'outcome' ORDER BY ended_at DESC LIMIT ?"
+    """Return the seconds of those so many attempts that gave an outcome and began last, the latest first."""
+    query = "SELECT ended_at - started_at FROM attempts WHERE verdict = 'outcome' ORDER BY attempt_id DESC LIMIT ?"
     return [seconds for (seconds,) in db.execute(query, (count,))]

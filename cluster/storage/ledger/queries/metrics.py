@@ -69,7 +69,8 @@ class Recent(NamedTuple):
 def ended_children(db: sqlite3.Connection, after: int) -> list[EndedChild]:
     """Return the children that ended after the one with this completion number, in the order of their ends."""
     query = f"""
-    SELECT completion, state, cause, reward, metric, seconds, json_array_length(outcome, '$.curve'),
+    SELECT completion, state, cause, reward, metric, seconds,
+        coalesce(json_array_length(outcome, '$.curve'), metric IS NOT NULL),
         json_extract(outcome, '$.gpu_bytes'), ended_at,
         iif({ON_SHARED_WEIGHTS}, json_extract(job, '$.kind'), NULL), json_extract(job, '$.count'),
         json_extract(outcome, '$.measurements'),
@@ -112,7 +113,8 @@ def recent_children(db: sqlite3.Connection, count: int) -> Recent:
     """Return means over the last so many children with an architecture that have ended."""
     query = """
     SELECT avg(reward), count(DISTINCT architecture_id) * 1.0 / count(*), avg(nodes)
-    FROM (SELECT reward, architecture_id, nodes FROM children LEFT JOIN architectures ON digest = children.graph
+    FROM (SELECT reward, architecture_id, nodes
+        FROM children LEFT JOIN architectures ON graph_id = children.graph
         WHERE completion IS NOT NULL AND children.graph IS NOT NULL ORDER BY completion DESC LIMIT ?)
     """
     return Recent(*db.execute(query, (count,)).fetchone())

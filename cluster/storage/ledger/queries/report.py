@@ -1,13 +1,16 @@
 """What a report asks of a ledger beside the children's progress: the best, batches by slice, tokens, busy workers."""
 
+import itertools
 import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from cluster.storage.ledger.queries.run import last_child
 from cluster.storage.ledger.queries.status import BEST_COLUMNS, Best, best_child
-from cluster.storage.ledger.rows import RECORD_COLUMNS, record_of
+from cluster.storage.ledger.rows import RECORD_COLUMNS, all_records
+from cluster.storage.ledger.totals import totals
 from controller.searcher import ChildRecord
 
 Wait = Literal["pull_seconds", "push_seconds"]
@@ -51,13 +54,13 @@ def best_architectures(db: sqlite3.Connection, count: int) -> list[Best]:
 def ended_records(db: sqlite3.Connection) -> list[ChildRecord]:
     """Return the children that have ended as a searcher sees them, in completion order."""
     query = f"SELECT {RECORD_COLUMNS} FROM children WHERE completion IS NOT NULL ORDER BY completion"
-    return [record_of(*row) for row in db.execute(query)]
+    return all_records(db.execute(query))
 
 
 def open_records(db: sqlite3.Connection) -> list[ChildRecord]:
     """Return the children that have not ended as a searcher sees them."""
     query = f"SELECT {RECORD_COLUMNS} FROM children WHERE completion IS NULL ORDER BY id"
-    return [record_of(*row) for row in db.execute(query)]
+    return all_records(db.execute(query))
 
 
 def gather_batches(db: sqlite3.Connection, slices: int, zero: float) -> int:
@@ -115,15 +118,18 @@ def num_sampled(db: sqlite3.Connection) -> int:
     return db.execute("SELECT count(*) FROM children WHERE graph IS NOT NULL").fetchone()[0]
 
 
-def all_tokens(db: sqlite3.Connection) -> Iterator[str]:
-    """Yield the tokens of each child with an architecture in the order of sampling, as JSON: few readers want all."""
-    for (tokens,) in db.execute("SELECT tokens FROM children WHERE graph IS NOT NULL ORDER BY id"):
-        yield tokens
-
-
-def tokens_of(text: str) -> tuple[int, ...]:
-    """Return the tokens that `all_tokens` gave."""
-    return tuple(json.loads(text))
+def sampled_tokens(db: sqlite3.Connection, stride: int) -> Iterator[tuple[int, ...]]:
+    """Yield the tokens of the first and then each `stride`-th child with an architecture, in the order of sampling."""
+    if num_sampled(db) == last_child(db):  # their ids count them
+        rows = db.execute("SELECT tokens FROM children WHERE (id - 1) % ? = 0 ORDER BY id", (stride,))
+    else:
+        every = db.execute("SELECT tokens FROM children WHERE graph IS NOT NULL ORDER BY id")
+        rows = itertools.islice(every, 0, None, stride)
+    known: dict[str, tuple[int, ...]] = {}
+    for (text,) in rows:
+        if text not in known:
+            known[text] = tuple(json.loads(text))
+        yield known[text]
 
 
 def attempt_totals(db: sqlite3.Connection) -> AttemptTotals:
@@ -137,8 +143,8 @@ def attempt_totals(db: sqlite3.Connection) -> AttemptTotals:
 
 def attempt_seconds(db: sqlite3.Connection, now: float | None) -> float:
     """Return the seconds of all attempts. One that has not ended lasts up to `now`; without that it counts nothing."""
-    query = f"SELECT total(max(0, coalesce(ended_at, {_end(now)}) - started_at)) FROM attempts"
-    return db.execute(query).fetchone()[0]
+    query = f"SELECT total(max(0, {_end(now)} - started_at)) FROM attempts WHERE ended_at IS NULL"
+    return totals(db).attempt_seconds + db.execute(query).fetchone()[0]
 
 
 def busy_edges(

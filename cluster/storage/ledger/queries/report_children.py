@@ -136,7 +136,7 @@ def costed_children(db: sqlite3.Connection, cost: str) -> list[CostedChild]:
 def cells(
     db: sqlite3.Connection,
     cost: str,
-    scales: tuple[Callable[[float], float], Callable[[float], float]],
+    scales: tuple[Callable[[float], float] | None, Callable[[float], float] | None],
     ranges: Sequence[float],
     grid: tuple[int, int],
 ) -> dict[tuple[int, int], int]:
@@ -145,16 +145,19 @@ def cells(
     Args:
         db: after `gather_ended`.
         cost: a column.
-        scales: of the cost, and of the metric.
+        scales: of the cost, and of the metric; `None`: as they are.
         ranges: the lowest scaled cost and the width of its range, and those of the metric.
         grid: columns (of the cost) and rows (of the metric).
     """
-    for name, scale in zip(("scaled", "levelled"), scales, strict=True):
-        db.create_function(name, 1, scale, deterministic=True)
+    scaled = []
+    for column, name, scale in zip((cost, "metric"), ("scaled", "levelled"), scales, strict=True):
+        if scale is not None:
+            db.create_function(name, 1, scale, deterministic=True)
+        scaled.append(f"CAST({column} AS REAL)" if scale is None else f"{name}({column})")
     columns, rows = grid
     query = f"""
-    SELECT min({columns:d} - 1, CAST((scaled({cost}) - ?) / ? * {columns:d} AS INTEGER)) AS c,
-        min({rows:d} - 1, CAST((levelled(metric) - ?) / ? * {rows:d} AS INTEGER)) AS r, count(*)
+    SELECT min({columns:d} - 1, CAST(({scaled[0]} - ?) / ? * {columns:d} AS INTEGER)) AS c,
+        min({rows:d} - 1, CAST(({scaled[1]} - ?) / ? * {rows:d} AS INTEGER)) AS r, count(*)
     FROM ended WHERE state = 'finished' AND metric IS NOT NULL AND {cost} IS NOT NULL GROUP BY c, r
     """
     return {(column, row): count for column, row, count in db.execute(query, ranges)}

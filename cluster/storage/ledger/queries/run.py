@@ -4,13 +4,15 @@ import json
 import sqlite3
 from typing import Any
 
+from cluster.storage.ledger.schema import KEPT_CHANGES
+
 
 def run_values(db: sqlite3.Connection) -> dict[str, Any]:
     """Return the table `run`, or as much of it as the version that wrote it knew.
 
     It has the `state`, the `message`, `started_at` and `beat_at` of the last start, `workers`, `versions`, and what
     earlier starts add up to: `seconds_before`; and for ceilings `gpus`, which each child uses in the last start, and
-    `attempt_seconds_before` and `gpu_seconds_before` of the earlier ones.
+    `attempt_seconds_before`, `gpu_seconds_before` and `attempts_before` of the earlier ones.
     """
     return dict(db.execute("SELECT key, value FROM run"))
 
@@ -29,6 +31,11 @@ def num_children(db: sqlite3.Connection) -> int:
 def last_child(db: sqlite3.Connection) -> int:
     """Return the id of the child that was sampled last, 0 before the first."""
     return db.execute("SELECT coalesce(max(id), 0) FROM children").fetchone()[0]
+
+
+def last_attempt(db: sqlite3.Connection) -> int:
+    """Return the number of the attempt that began last, counted over the run, 0 before the first."""
+    return db.execute("SELECT coalesce(max(attempt_id), 0) FROM attempts").fetchone()[0]
 
 
 def last_completion(db: sqlite3.Connection) -> int:
@@ -67,6 +74,11 @@ def shard_addresses(db: sqlite3.Connection) -> dict[tuple[str, int], str]:
     """Return where each shard is served, as host:port, by its store and its number."""
     rows = db.execute("SELECT store, shard, address FROM addresses ORDER BY store, shard")
     return {(store, shard): address for store, shard, address in rows}
+
+
+def knows_changes(db: sqlite3.Connection, since: int) -> bool:
+    """Return whether the ledger still has all changes since a revision; the oldest ones are forgotten."""
+    return last_revision(db) - since < KEPT_CHANGES
 
 
 def changed_rows(table: str) -> str:

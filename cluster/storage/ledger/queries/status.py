@@ -1,32 +1,32 @@
 """What `status`, `best` and the live view ask of a ledger."""
 
 import json
+import math
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
 from child_trainer.architectures.architecture import Architecture
-from child_trainer.outcome import LATENCY, Stopped
+from child_trainer.outcome import LATENCY, Measure, Stopped
 from cluster.storage.ledger.graphs import unpack
 from cluster.storage.ledger.queries.final_tests import TEST_KEY
+from cluster.storage.ledger.queries.run import last_attempt, last_completion, run_values
 from cluster.storage.ledger.rows import ON_SHARED_WEIGHTS
+from cluster.storage.ledger.totals import MEASURED, totals
 
 BEST_COLUMNS = (
     "id, reward, metric, parameters, flops, seconds, seed, batch_size,"
     " iif(json_extract(outcome, '$.gpu_bytes') IS NULL, 'cpu', 'cuda'), json_extract(outcome, '$.processor'),"
     " json_extract(notes, '$.parent'), json_extract(notes, '$.change'), same_as,"
     f" json_extract(notes, '$.source'), {ON_SHARED_WEIGHTS}, tokens,"
-    " (SELECT architectures.graph FROM architectures WHERE digest = children.graph),"
+    " (SELECT architectures.graph FROM architectures WHERE graph_id = children.graph),"
     " json_extract(outcome, '$.weights'), json_extract(job, '$.kind') IS 'train-on',"
     f" json_extract(outcome, '$.measurements.{LATENCY}'),"
     f" (SELECT json_extract(value, '$.metric') FROM run WHERE key = '{TEST_KEY}' || children.id),"
     " json_extract(outcome, '$.stopped')"
 )
 """What `best_child` takes."""
-
-_MEASURED = "state = 'finished' AND metric IS NOT NULL"
-"""The children that have a metric: those that only train shared weights finish without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +144,7 @@ def best_child(*row: Any) -> Best:
 
 def best(db: sqlite3.Connection) -> Best | None:
     """Return the child with the highest reward, the first one of several."""
-    query = f"SELECT {BEST_COLUMNS} FROM children WHERE {_MEASURED} ORDER BY reward DESC, id LIMIT 1"
-    row = db.execute(query).fetchone()
+    row = db.execute(f"SELECT {BEST_COLUMNS} FROM children WHERE id = ?", (totals(db).best,)).fetchone()
     return best_child(*row) if row else None
 
 
@@ -159,26 +158,30 @@ class BestMetric(NamedTuple):
 
 def best_metric(db: sqlite3.Connection) -> BestMetric | None:
     """Return the child that `best` returns, in fewer words."""
-    query = f"SELECT id, metric, reward FROM children WHERE {_MEASURED} ORDER BY reward DESC, id LIMIT 1"
-    row = db.execute(query).fetchone()
+    row = db.execute("SELECT id, metric, reward FROM children WHERE id = ?", (totals(db).best,)).fetchone()
     return row and BestMetric(*row)
 
 
 def first_sampled_at(db: sqlite3.Connection) -> float | None:
     """Return the Unix time at which the first child was sampled, if there is one."""
-    return db.execute("SELECT min(sampled_at) FROM children").fetchone()[0]
+    row = db.execute("SELECT sampled_at FROM children ORDER BY id LIMIT 1").fetchone()
+    return row and row[0]
 
 
 def metric_kind(db: sqlite3.Connection) -> str | None:
     """Return what the children's metric is, as their outcomes say; `None` where none does."""
-    query = f"SELECT json_extract(outcome, '$.measure') FROM children WHERE {_MEASURED} LIMIT 1"
+    usual = f"'{Measure.ACCURACY}'"
+    query = f"SELECT coalesce(json_extract(outcome, '$.measure'), {usual}) FROM children WHERE {MEASURED} LIMIT 1"
     row = db.execute(query).fetchone()
     return row and row[0]
 
 
 def children_by_state(db: sqlite3.Connection) -> dict[str, int]:
     """Return how many children are sampled, running, finished and failed."""
-    return dict(db.execute("SELECT state, count(*) FROM children GROUP BY state"))
+    found = dict(db.execute("SELECT state, count(*) FROM children WHERE completion IS NULL GROUP BY state"))
+    failed = totals(db).failed
+    ended = {"finished": last_completion(db) - failed, "failed": failed}
+    return found | {state: count for state, count in ended.items() if count}
 
 
 def failed_children_by_cause(db: sqlite3.Connection) -> dict[str, int]:
@@ -194,7 +197,8 @@ def retried_attempts_by_cause(db: sqlite3.Connection) -> dict[str, int]:
 
 def last_failed_child(db: sqlite3.Connection) -> FailedChild | None:
     """Return the failed child that ended last."""
-    query = "SELECT id, outcome FROM children WHERE state = 'failed' ORDER BY completion DESC LIMIT 1"
+    latest = "SELECT max(completion) AS last FROM children WHERE state = 'failed' GROUP BY cause"  # by the index
+    query = f"SELECT id, outcome FROM children WHERE completion = (SELECT max(last) FROM ({latest}))"
     row = db.execute(query).fetchone()
     if row is None:
         return None
@@ -204,46 +208,48 @@ def last_failed_child(db: sqlite3.Connection) -> FailedChild | None:
 
 def stopped_early(db: sqlite3.Connection) -> StoppedEarly:
     """Return the children that were stopped before their last epoch; those that took an outcome do not count."""
-    query = """
-    SELECT count(*), coalesce(sum(json_extract(outcome, '$.stopped.epoch')), 0) FROM children
-    WHERE state = 'finished' AND same_as IS NULL AND json_extract(outcome, '$.stopped.epoch') IS NOT NULL
-    """
-    return StoppedEarly(*db.execute(query).fetchone())
+    known = totals(db)
+    return StoppedEarly(known.stopped, known.stopped_epochs)
 
 
 def num_updates(db: sqlite3.Connection) -> int:
     """Return how many batches gave a gradient that was pushed; a push without one has the staleness of no shard."""
-    query = "SELECT count(*) FROM batches WHERE pushed = 1 AND staleness <> '[]'"
-    return db.execute(query).fetchone()[0]
+    return totals(db).updates
 
 
-def mean_reward(db: sqlite3.Connection, last: int = -1) -> float | None:
-    """Return the mean reward of the children that have ended, or of the last so many of them."""
+def mean_reward(db: sqlite3.Connection) -> float | None:
+    """Return the mean reward of the children that have ended."""
+    known = totals(db)
+    return known.reward / known.rewarded if known.rewarded else None
+
+
+def recent_reward(db: sqlite3.Connection, last: int) -> float | None:
+    """Return the mean reward of the last so many of the children that have ended."""
     rewards = "SELECT reward FROM children WHERE completion IS NOT NULL ORDER BY completion DESC LIMIT ?"
     return db.execute(f"SELECT avg(reward) FROM ({rewards})", (last,)).fetchone()[0]
 
 
 def first_mean_metric(db: sqlite3.Connection, first: int) -> float | None:
     """Return the mean metric of the first so many children that have one."""
-    metrics = f"SELECT metric FROM children WHERE {_MEASURED} ORDER BY completion LIMIT ?"
+    metrics = f"SELECT metric FROM children WHERE {MEASURED} ORDER BY completion LIMIT ?"
     return db.execute(f"SELECT avg(metric) FROM ({metrics})", (first,)).fetchone()[0]
 
 
 def newest_figures(db: sqlite3.Connection) -> dict[str, float]:
     """Return the searcher's figures of the batch that was learnt from last and has some; steps alone give none."""
-    query = "SELECT figures FROM batches WHERE figures <> '{}' ORDER BY learned_at DESC LIMIT 1"
-    row = db.execute(query).fetchone()
-    return json.loads((row and row[0]) or "{}")
+    return json.loads(totals(db).figures or "{}")
 
 
-def staleness(db: sqlite3.Connection) -> tuple[float, int] | None:
-    """Return the mean and the largest staleness of all pushes on all shards, in versions; `None` before the first."""
-    query = "SELECT avg(s.value), max(s.value) FROM batches, json_each(batches.staleness) AS s WHERE pushed = 1"
-    mean, largest = db.execute(query).fetchone()
-    return None if mean is None else (mean, largest)
-
-
-def attempts_since(db: sqlite3.Connection, started_at: float) -> Attempts:
-    """Return the attempts that have begun since a Unix time."""
-    query = "SELECT min(started_at), count(ended_at) FROM attempts WHERE started_at >= ?"
-    return Attempts(*db.execute(query, (started_at,)).fetchone())
+def attempts_of_start(db: sqlite3.Connection) -> Attempts:
+    """Return the attempts that the run's last start has begun."""
+    values = run_values(db)
+    before = values.get("attempts_before")
+    if before is None:  # an earlier version began the run
+        query = "SELECT min(started_at), count(ended_at) FROM attempts WHERE started_at >= ?"
+        return Attempts(*db.execute(query, (values.get("started_at", math.inf),)).fetchone())
+    # An earlier start's have all ended.
+    first = db.execute(
+        "SELECT started_at FROM attempts WHERE attempt_id > ? ORDER BY attempt_id LIMIT 1", (before,)
+    ).fetchone()
+    (running,) = db.execute("SELECT count(*) FROM attempts WHERE ended_at IS NULL").fetchone()
+    return Attempts(first and first[0], last_attempt(db) - before - running)

@@ -1,6 +1,5 @@
 """Early stopping on real Ray: the pool decides, a child ends within the epoch, also while the pool is killed."""
 
-import json
 import os
 import signal
 from collections.abc import Collection, Iterator, Sequence
@@ -12,6 +11,7 @@ import ray
 
 from child_trainer.outcome import Outcome
 from cluster.runners.on_ray.handles import POOL, PoolEvaluator
+from cluster.storage.ledger.compact import OUTCOME_COLUMNS, whole_outcome
 from controller.stopping.options import StoppingOptions
 from tests.cluster.searches import TINY, Rig, actor_process, end, finish, nascluster, select, wait_for
 from tests.contracts.evaluator import assignment, gather
@@ -62,9 +62,9 @@ def test_the_pool_is_killed_and_its_successor_decides_on(cluster: str) -> None:
         wait_for(name, finished)
         os.kill(actor_process(name, POOL), signal.SIGKILL)
     finish(search)
-    texts = select(name, "SELECT outcome FROM children WHERE state = 'finished'")
+    texts = select(name, f"SELECT {OUTCOME_COLUMNS} FROM children WHERE state = 'finished'")
     assert len(texts) == children
     # A rung at which the pool was away is decided at the next epoch.
-    assert_stopped_within_the_epoch([Outcome.from_json(json.loads(text)) for (text,) in texts], range(1, EPOCHS))
+    assert_stopped_within_the_epoch([Outcome.from_json(whole_outcome(*row)) for row in texts], range(1, EPOCHS))
     late = "SELECT count(*) FROM children WHERE id > 40 AND json_extract(outcome, '$.stopped.epoch') IS NOT NULL"
     assert select(name, late)[0][0] > 0

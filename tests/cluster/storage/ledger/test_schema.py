@@ -135,15 +135,17 @@ def test_version_5_keeps_all_and_has_each_graph_once(version_4: RunFolder) -> No
     assert record(version_4.path) == before
     with closing(sqlite3.connect(version_4.ledger)) as db:
         columns = [row[1] for row in db.execute("PRAGMA table_info(children)")]
-        digests = [row[0] for row in db.execute("SELECT digest FROM architectures")]
+        keys = dict(db.execute("SELECT digest, graph_id FROM architectures").fetchall())
         assert "architecture" not in columns
-        assert sorted(digests) == [row[0] for row in db.execute("SELECT DISTINCT graph FROM children ORDER BY graph")]
+        assert sorted(keys.values()) == [
+            row[0] for row in db.execute("SELECT DISTINCT graph FROM children ORDER BY graph")
+        ]
         for digest, nodes in db.execute("SELECT digest, nodes FROM architectures").fetchall():
             table = GraphTable(db)
-            architecture = table.get(digest)
-            assert table.add(architecture) == digest  # what is sampled later is the same graph
+            architecture = table.get(keys[digest])
+            assert table.add(architecture) == keys[digest]  # what is sampled later is the same graph
             assert nodes == sum(node.op not in ("add", "concat") for node in architecture.nodes)
-        assert len(digests) == db.execute("SELECT count(*) FROM architectures").fetchone()[0]
+        assert len(keys) == db.execute("SELECT count(*) FROM architectures").fetchone()[0]
 
 
 @pytest.mark.parametrize("dies_at", [1, 3])
