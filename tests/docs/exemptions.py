@@ -249,5 +249,5 @@ EXEMPT: Mapping[str, str] = {
     "python -m benchmarks.simulator real": BENCHMARK,
     "python -m benchmarks.simulator paper large": BENCHMARK,
     "python -m benchmarks.tabular_speed": BENCHMARK,
-    "python -m benchmarks.supernet_correlation": BENCHMARK,
+    "python -m benchmarks.supernet_correlation 1 --supernet-steps STEPS": BENCHMARK,
 }
