@@ -243,6 +243,7 @@ EXEMPT: Mapping[str, str] = {
     "python -m benchmarks.store_throughput --against CHECKOUT": BENCHMARK,
     "python -m benchmarks.store_throughput --service": BENCHMARK,
     "python -m benchmarks.ledger_size": BENCHMARK,
+    "python -m benchmarks.million_children --searchers reinforce --repetitions 1": BENCHMARK,
     "python -m benchmarks.recovery 3": BENCHMARK,
     "python -m benchmarks.metrics_cost": BENCHMARK,
     "python -m benchmarks.metrics_cost 8": BENCHMARK,
