@@ -193,6 +193,7 @@ def test_an_auxiliary_head_changes_a_training_only_where_it_has_a_weight(digits)
         {"schedule": "cosine"},
         {"warmup_epochs": 1},
         {"restart_below": 0.9, "restarts": 1},
+        {"precision": "bfloat16"},
     ],
     ids=lambda regime: next(iter(regime)),
 )
