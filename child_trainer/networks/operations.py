@@ -123,6 +123,15 @@ def _contiguous(gradient: Tensor) -> Tensor:
     return gradient.contiguous()
 
 
+KEEP_SHAPE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.ReLU, LastReLU)
+"""Modules in evaluation mode whose output has the shape and the dtype of their input."""
+
+
+def keeps_shape(module: nn.Module) -> bool:
+    """Return whether a module is one of `KEEP_SHAPE`, and not of a class derived from them."""
+    return type(module) in KEEP_SHAPE
+
+
 class PoolingLayer(nn.Module):
     """Maximum or mean over windows; SAME padding is never the maximum and does not count in a mean."""
 

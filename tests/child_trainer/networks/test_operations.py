@@ -170,7 +170,7 @@ def test_concat_pads_evenly_and_the_odd_row_goes_to_the_bottom_right():
 @pytest.mark.parametrize("order", CONVOLUTION_ORDERS)
 def test_a_convolution_is_laid_out_in_its_order_and_leaves_its_input_alone(order):
     module = make("conv", [MAP], height=2, width=2, filters=8, order=order)
-    names = {"ZeroPad2d": None, "Conv2d": "conv", "BatchNorm2d": "bn", "ReLU": "relu"}
+    names = {"ZeroPad2d": None, "Conv2d": "conv", "BatchNorm2d": "bn", "ReLU": "relu", "LastReLU": "relu"}
     assert "-".join(filter(None, (names[type(m).__name__] for m in module))) == order.removesuffix("-unbiased")
     image = torch.randn(2, *MAP)
     before = image.clone()
