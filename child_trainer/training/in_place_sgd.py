@@ -24,7 +24,7 @@ class InPlaceSgd(torch.optim.SGD):
             parameters: list[Tensor] = [p for p in group["params"] if p.grad is not None]
             if not parameters:
                 continue
-            gradients = [p.grad for p in parameters]
+            gradients = [p.grad for p in parameters if p.grad is not None]
             if group["weight_decay"] != 0:
                 torch._foreach_add_(gradients, parameters, alpha=group["weight_decay"])
             if group["momentum"] != 0:
