@@ -15,6 +15,7 @@ from child_trainer.networks import cost
 from child_trainer.networks.build import Classifier, build
 from child_trainer.networks.weights import load, named, statistics
 from child_trainer.outcome import ACCURACY_BEFORE, Budget, Measure
+from child_trainer.regime import Precision
 from child_trainer.seeding import derive
 from child_trainer.training import augment
 from child_trainer.training import image_classifier as sgd
@@ -117,6 +118,13 @@ class ImageTask:
         """Return the share of images (of this task's validation or test images) that a network gets right."""
         return sgd.accuracy(network, PreparedImages(images, self.centred))
 
+    def _evaluation(self, images: Images, precision: Precision) -> Callable[[nn.Module], float]:
+        """Return `accuracy` on these images, for many networks or epochs; a task's own computes it itself."""
+        if type(self).accuracy is not ImageTask.accuracy:
+            return lambda network: self.accuracy(network, images)
+        prepared = PreparedImages(images, self.centred)
+        return lambda network: sgd.accuracy(network, prepared, precision)
+
     def _upsampled(self, images: Tensor) -> Tensor:
         return upsampled(images, self.upsampled_size)
 
@@ -147,13 +155,12 @@ class ImageTask:
         )
         order = torch.Generator(device).manual_seed(derive(seed, "order"))
         changes = torch.Generator(device).manual_seed(derive(seed, "augmentation"))
-        validation = PreparedImages(self.validation.to(device), self.centred)
         prepare, change = self._preparation()
         with freed_memory_kept(), isolated_randomness(derive(seed, "dropout"), device):
             sgd.fit(
                 network,
                 self.training.first(budget.train_fraction).to(device),
-                lambda network: sgd.accuracy(network, validation, regime.precision),
+                self._evaluation(self.validation.to(device), regime.precision),
                 settings,
                 progress,
                 augment=augment.Augmentation(_with_cutout(change, regime.cutout), changes),

@@ -64,7 +64,7 @@ def test_a_training_is_the_same_to_the_bit_whether_images_are_kept_or_not(monkey
     assert all(torch.equal(kept[name], computed[name]) for name in kept)
 
 
-def test_an_augmentation_of_a_tasks_own_gets_the_standardised_images():
+def test_an_augmentation_of_a_tasks_own_gets_the_standardised_images_and_its_own_accuracy_is_taken():
     seen = []
 
     class Plain(ImageTask):
@@ -72,10 +72,15 @@ def test_an_augmentation_of_a_tasks_own_gets_the_standardised_images():
             seen.append(images)
             return images
 
+        def accuracy(self, network, images):
+            return len(images) / 1000
+
     source = load_task("digits", seed=1)
     parts = {name: getattr(source, name) for name in ("name", "num_classes", "flip", "training", "validation")}
     task = Plain(**parts)
-    assert not train(BATCH_NORM, task, Budget(epochs=1, batch_size=64, train_fraction=0.1), seed=3).failure
+    outcome = train(BATCH_NORM, task, Budget(epochs=1, batch_size=64, train_fraction=0.1), seed=3)
+    assert outcome.failure is None
+    assert outcome.curve == (0.5,)
     order = torch.randperm(94, generator=torch.Generator().manual_seed(derive(3, "order")))
     assert len(seen) == 1
     torch.testing.assert_close(seen[0], standardise(source.training.pixels[order[:64]]), rtol=0, atol=0)
