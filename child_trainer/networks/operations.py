@@ -106,9 +106,9 @@ class LastReLU(nn.ReLU):
     has another layout than feature maps. The values are the same.
     """
 
-    def forward(self, values: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Return the positive part of `[B, ...]`."""
-        result = super().forward(values)
+        result = super().forward(input)
         if result.requires_grad and result.dim() == 4:
             channels_last = result.is_contiguous(memory_format=torch.channels_last)
             result.register_hook(_channels_last if channels_last else _contiguous)

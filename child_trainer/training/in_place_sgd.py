@@ -5,6 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# What PyTorch's own optimizers call; it is not part of PyTorch's public interface.
+_add, _multiply = torch._foreach_add_, torch._foreach_mul_  # pyright: ignore[reportPrivateImportUsage]
+
 
 class InPlaceSgd(torch.optim.SGD):
     """PyTorch's SGD, equal to the bit, with five calls a step for all parameters together and no copies.
@@ -26,10 +29,10 @@ class InPlaceSgd(torch.optim.SGD):
                 continue
             gradients = [p.grad for p in parameters if p.grad is not None]
             if group["weight_decay"] != 0:
-                torch._foreach_add_(gradients, parameters, alpha=group["weight_decay"])
+                _add(gradients, parameters, alpha=group["weight_decay"])
             if group["momentum"] != 0:
                 gradients = self._with_momentum(parameters, gradients, group)
-            torch._foreach_add_(parameters, gradients, alpha=-group["lr"])
+            _add(parameters, gradients, alpha=-group["lr"])
 
     def _with_momentum(self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
         """Update the momentum buffers, and return what the parameters move along."""
@@ -37,13 +40,13 @@ class InPlaceSgd(torch.optim.SGD):
         states = [self.state[p] for p in parameters]
         if all("momentum_buffer" in state for state in states):
             buffers = [state["momentum_buffer"] for state in states]
-            torch._foreach_mul_(buffers, momentum)
-            torch._foreach_add_(buffers, gradients)
+            _multiply(buffers, momentum)
+            _add(buffers, gradients)
         else:
             buffers = [self._updated(state, g, momentum) for state, g in zip(states, gradients, strict=True)]
         if not nesterov:
             return buffers
-        torch._foreach_add_(gradients, buffers, alpha=momentum)
+        _add(gradients, buffers, alpha=momentum)
         return gradients
 
     def _updated(self, state: dict[str, Tensor], gradient: Tensor, momentum: float) -> Tensor:
