@@ -14,6 +14,7 @@ from child_trainer.field_types import check_types
 Optimizer = Literal["sgd", "adam", "rmsprop"]
 Schedule = Literal["constant", "cosine", "steps", "exponential"]
 Initial = Literal["he", "xavier", "identity"]
+Precision = Literal["float32", "bfloat16"]
 
 IMAGES_ONLY = (
     "cutout",
@@ -25,9 +26,12 @@ IMAGES_ONLY = (
     "restart_below",
     "restart_decay",
     "restarts",
+    "precision",
 )
 """Settings that a language model does not have."""
 
+_WORDS = {"optimizer": Optimizer, "schedule": Schedule, "initial": Initial, "precision": Precision}
+"""Fields whose values are words, with these."""
 
 _LIMITS: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
     (("rmsprop_decay", "label_smoothing", "restart_below"), lambda x: 0 <= x < 1, "at least 0 and below 1"),
@@ -94,10 +98,12 @@ class Regime:
     """Factor of the learning rate at each such restart (MetaQNN: 0.4)."""
     restarts: int = 4
     """Restarts at most; the training that follows the last one is kept (MetaQNN: 5 trainings in all)."""
+    precision: Precision = "float32"
+    """Numbers of convolutions; bfloat16 is faster for large networks where the processor multiplies such."""
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name, options in (("optimizer", Optimizer), ("schedule", Schedule), ("initial", Initial)):
+        for name, options in _WORDS.items():
             if getattr(self, name) not in get_args(options):
                 known = ", ".join(get_args(options))
                 raise ValueError(f"`{name}` must be one of {known}, got {getattr(self, name)!r}")

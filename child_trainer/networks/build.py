@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from child_trainer.architectures.architecture import INPUTS, Architecture, InvalidArchitecture, Node
 from child_trainer.hyperparameters import own_regime
-from child_trainer.networks.operations import Shape, Site, factory_of
+from child_trainer.networks.operations import Shape, Site, factory_of, keeps_shape
 from child_trainer.regime import DEFAULT_REGIME, Initial, Regime
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -253,7 +253,7 @@ def build_node(site: Site) -> tuple[nn.Module, Shape]:
     try:
         # In evaluation mode: batch normalisation cannot train on the single example that is run here.
         module = factory_of(site.node.op)(site).eval()
-        result = module(*(torch.empty((1, *shape)) for shape in site.shapes))
+        result = _run_for_shape(module, *(torch.empty((1, *shape)) for shape in site.shapes))
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
         # The first line of PyTorch's own errors (a size beyond 64 bits, a negative size) gives the reason.
         reason = str(error).partition("\n")[0]
@@ -262,6 +262,20 @@ def build_node(site: Site) -> tuple[nn.Module, Shape]:
     if math.prod(shape) > MAX_ELEMENTS:
         raise InvalidArchitecture(f"{_refusal(site)}: its output {shape} is too large to compute")
     return module, shape
+
+
+def _run_for_shape(module: nn.Module, *inputs: Tensor) -> Tensor:
+    """Return a tensor of the shape that the module's output has.
+
+    What keeps the shape is left out: on the `meta` device it takes PyTorch longer than convolutions.
+    """
+    if type(module) is not nn.Sequential:
+        return module(*inputs)
+    (values,) = inputs
+    for layer in module:
+        if not keeps_shape(layer):
+            values = layer(values)
+    return values
 
 
 def _refusal(site: Site) -> str:

@@ -6,6 +6,7 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from child_trainer.networks.build import Classifier
+from child_trainer.networks.operations import keeps_shape
 
 
 def parameters(network: nn.Module) -> int:
@@ -28,9 +29,19 @@ def flops(network: nn.Module, *example: object) -> int:
     was_training = network.training
     counter = FlopCounterMode(display=False)
     network.eval()
+    skipped = [module for module in network.modules() if keeps_shape(module)]
     try:
+        # They would be taken apart into dozens of small operations, none of which is counted.
+        for module in skipped:
+            module.forward = _unchanged
         with counter, torch.no_grad():
             functional_call(network, state, example)
     finally:
+        for module in skipped:
+            del module.forward
         network.train(was_training)
     return counter.get_total_flops()
+
+
+def _unchanged(values: torch.Tensor) -> torch.Tensor:
+    return values

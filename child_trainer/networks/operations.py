@@ -99,6 +99,39 @@ class Apply(nn.Module):
         return self.function(*inputs)
 
 
+class LastReLU(nn.ReLU):
+    """A ReLU whose gradient first gets the memory layout of its output.
+
+    PyTorch multiplies tensors of two layouts ten times slower, and the gradient of a concatenation or of an average
+    has another layout than feature maps. The values are the same.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the positive part of `[B, ...]`."""
+        result = super().forward(input)
+        if result.requires_grad and result.dim() == 4:
+            channels_last = result.is_contiguous(memory_format=torch.channels_last)
+            result.register_hook(_channels_last if channels_last else _contiguous)
+        return result
+
+
+def _channels_last(gradient: Tensor) -> Tensor:
+    return gradient.contiguous(memory_format=torch.channels_last)
+
+
+def _contiguous(gradient: Tensor) -> Tensor:
+    return gradient.contiguous()
+
+
+KEEP_SHAPE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.ReLU, LastReLU)
+"""Modules in evaluation mode whose output has the shape and the dtype of their input."""
+
+
+def keeps_shape(module: nn.Module) -> bool:
+    """Return whether a module is one of `KEEP_SHAPE`, and not of a class derived from them."""
+    return type(module) in KEEP_SHAPE
+
+
 class PoolingLayer(nn.Module):
     """Maximum or mean over windows; SAME padding is never the maximum and does not count in a mean."""
 
@@ -203,7 +236,7 @@ def _convolution(site: Site, filters: int, groups: int) -> nn.Module:
     # The batch normalisation that follows would subtract a bias again.
     bias = "conv-bn" not in site["order"] and "unbiased" not in site["order"]
     layers: list[nn.Module] = []
-    for part in order:
+    for place, part in enumerate(order, start=1):
         if part == "conv":
             if not even:
                 layers.append(nn.ZeroPad2d(padding))
@@ -224,7 +257,7 @@ def _convolution(site: Site, filters: int, groups: int) -> nn.Module:
             layers.append(site.batch_norm(width, affine=site["affine"]))
         else:
             # Only later layers may overwrite their input: that of the first layer may have other readers.
-            layers.append(nn.ReLU(inplace=bool(layers)))
+            layers.append((LastReLU if place == len(order) else nn.ReLU)(inplace=bool(layers)))
     return nn.Sequential(*layers)
 
 

@@ -45,7 +45,7 @@ def _subnetworks(images: str, entry: TaskEntry) -> TaskEntry:
         options=SubnetworkOptions,
         usual_options=SubnetworkOptions(),
         # A training does not begin again, and further outputs are those of sub-networks.
-        ignores=("auxiliary_weight", "restart_below", "restart_decay", "restarts"),
+        ignores=("auxiliary_weight", "restart_below", "restart_decay", "restarts", "precision"),
         costs=("parameters", "flops", "seconds"),
         module="child_trainer.tasks.subnetworks",
     )

@@ -15,11 +15,13 @@ from child_trainer.networks import cost
 from child_trainer.networks.build import Classifier, build
 from child_trainer.networks.weights import load, named, statistics
 from child_trainer.outcome import ACCURACY_BEFORE, Budget, Measure
+from child_trainer.regime import Precision
 from child_trainer.seeding import derive
 from child_trainer.training import augment
 from child_trainer.training import image_classifier as sgd
 from child_trainer.training.epochs import isolated_randomness, with_hyperparameters
-from child_trainer.training.image_classifier import Images
+from child_trainer.training.freed_memory import freed_memory_kept
+from child_trainer.training.image_classifier import Images, PreparedImages
 from child_trainer.training.task import Progress
 
 UPSAMPLING = 1.25
@@ -85,14 +87,24 @@ class ImageTask:
 
     def augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return standardised images `[B, C, H, W]` for training: enlarged, cropped, perhaps mirrored (spec §1.6)."""
-        cropped = augment.crop(self._upsampled(images), self.crop_size, generator)
-        return augment.flip(cropped, generator) if self.flip else cropped
+        return self._changed(self._upsampled(images), generator)
 
     def augmented_with(self, cutout: int) -> Callable[[Tensor, torch.Generator], Tensor]:
         """Return the change of training images, with a blanked square of this side unless it is 0."""
-        if not cutout:
-            return self.augmented
-        return lambda images, generator: augment.cutout(self.augmented(images, generator), cutout, generator)
+        return _with_cutout(self.augmented, cutout)
+
+    def _changed(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return enlarged images `[B, C, H, W]` cropped, perhaps mirrored: the random part of `augmented`."""
+        cropped = augment.crop(images, self.crop_size, generator)
+        return augment.flip(cropped, generator) if self.flip else cropped
+
+    def _preparation(
+        self,
+    ) -> tuple[Callable[[Tensor], Tensor] | None, Callable[[Tensor, torch.Generator], Tensor]]:
+        """Return `augmented` in two parts, of which the first is equal in every epoch; a task's own is one part."""
+        if type(self).augmented is ImageTask.augmented:
+            return self._upsampled, self._changed
+        return None, self.augmented
 
     def centred(self, images: Tensor) -> Tensor:
         """Return standardised images `[B, C, H, W]` for evaluation: up-sampled and cropped back at the centre.
@@ -104,7 +116,14 @@ class ImageTask:
 
     def accuracy(self, network: nn.Module, images: Images) -> float:
         """Return the share of images (of this task's validation or test images) that a network gets right."""
-        return sgd.accuracy(network, images, self.centred)
+        return sgd.accuracy(network, PreparedImages(images, self.centred))
+
+    def _evaluation(self, images: Images, precision: Precision) -> Callable[[nn.Module], float]:
+        """Return `accuracy` on these images, for many networks or epochs; a task's own computes it itself."""
+        if type(self).accuracy is not ImageTask.accuracy:
+            return lambda network: self.accuracy(network, images)
+        prepared = PreparedImages(images, self.centred)
+        return lambda network: sgd.accuracy(network, prepared, precision)
 
     def _upsampled(self, images: Tensor) -> Tensor:
         return upsampled(images, self.upsampled_size)
@@ -136,16 +155,17 @@ class ImageTask:
         )
         order = torch.Generator(device).manual_seed(derive(seed, "order"))
         changes = torch.Generator(device).manual_seed(derive(seed, "augmentation"))
-        validation = self.validation.to(device)
-        with isolated_randomness(derive(seed, "dropout"), device):
+        prepare, change = self._preparation()
+        with freed_memory_kept(), isolated_randomness(derive(seed, "dropout"), device):
             sgd.fit(
                 network,
                 self.training.first(budget.train_fraction).to(device),
-                lambda network: self.accuracy(network, validation),
+                self._evaluation(self.validation.to(device), regime.precision),
                 settings,
                 progress,
-                augment=augment.Augmentation(self.augmented_with(regime.cutout), changes),
+                augment=augment.Augmentation(_with_cutout(change, regime.cutout), changes),
                 generator=order,
+                prepare=prepare,
                 make_again=None if progress.start else lambda number: make(f"weights after restart {number}"),
             )
         if progress.keeps_weights:
@@ -168,6 +188,15 @@ class ImageTask:
         )
         load(network, weights)
         return network
+
+
+def _with_cutout(
+    change: Callable[[Tensor, torch.Generator], Tensor], side: int
+) -> Callable[[Tensor, torch.Generator], Tensor]:
+    """Return the change of images, followed by a blanked square of this side unless it is 0."""
+    if not side:
+        return change
+    return lambda images, generator: augment.cutout(change(images, generator), side, generator)
 
 
 def enlarged(size: tuple[int, int]) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Functions for all tasks that train by stochastic gradient descent."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,8 @@ from child_trainer import hyperparameters
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget
+from child_trainer.regime import Precision
+from child_trainer.training.in_place_sgd import InPlaceSgd
 from child_trainer.training.state import SgdState
 from child_trainer.training.task import Diverged, Progress, Resumable
 
@@ -44,7 +46,7 @@ def make_optimizer(network: nn.Module, budget: Budget) -> torch.optim.Optimizer:
     rate, decay, momentum = budget.learning_rate, budget.weight_decay, budget.momentum
     match regime.optimizer:
         case "sgd":
-            return torch.optim.SGD(parameters, rate, momentum, weight_decay=decay, nesterov=momentum > 0)
+            return InPlaceSgd(parameters, rate, momentum, weight_decay=decay, nesterov=momentum > 0)
         case "adam":
             return torch.optim.Adam(
                 parameters, rate, regime.adam_betas, eps=regime.optimizer_epsilon, weight_decay=decay
@@ -80,6 +82,14 @@ def take_step(state: SgdState, loss: Tensor, clip_norm: float | None) -> None:
         nn.utils.clip_grad_norm_(state.network.parameters(), clip_norm)
     state.optimizer.step()
     state.loss += loss.detach()
+
+
+def computing_in(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """Return the context in which a network computes with this precision; weights and gradients remain float32.
+
+    With bfloat16 it is PyTorch's automatic mixed precision: convolutions and linear maps round their inputs.
+    """
+    return nullcontext() if precision == "float32" else torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def run_epochs(

@@ -1,7 +1,8 @@
 """Classification by stochastic gradient descent on images that stay on the device (spec §1.6)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +11,30 @@ from torch.nn import functional as F
 from child_trainer.networks.build import Classifier
 from child_trainer.networks.operations import DropPath
 from child_trainer.outcome import Budget
-from child_trainer.regime import Regime
+from child_trainer.regime import Precision, Regime
 from child_trainer.training.augment import Augmentation
-from child_trainer.training.epochs import global_generator, make_optimizer, run_epochs, set_rate, take_step
+from child_trainer.training.epochs import (
+    computing_in,
+    global_generator,
+    make_optimizer,
+    run_epochs,
+    set_rate,
+    take_step,
+)
 from child_trainer.training.state import SgdState
 from child_trainer.training.task import Diverged, Progress
 
 EVALUATION_BATCH = 1000
-"""Images that are evaluated at once."""
+"""Images that are evaluated at once, on a GPU."""
+
+CPU_EVALUATION_BATCH = 128
+"""Images that are evaluated at once on a CPU: their feature maps stay in its caches.
+
+It divides like 1000 by the rows that matrix products take at once, so that the last bits are those of batches of 1000.
+"""
+
+MAX_PREPARED_BYTES = 192 * 2**20
+"""Images are prepared once for a whole training if they take no more memory than this, and otherwise at each use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +79,45 @@ def standardise(pixels: Tensor) -> Tensor:
     return (images - mean) / variance.sqrt().clamp_min(smallest)
 
 
+class PreparedImages:
+    """Images as a network sees them, but for random changes: computed once and kept if they are few.
+
+    Args:
+        images: the data set.
+        prepare: changes standardised images `[B, C, H, W]` float32, each independently of the others.
+    """
+
+    def __init__(self, images: Images, prepare: Callable[[Tensor], Tensor]) -> None:
+        self.images = images
+        self._prepare = prepare
+        self._size = CPU_EVALUATION_BATCH if images.labels.device.type == "cpu" else EVALUATION_BATCH
+        self._batches: list[Tensor] = []
+        self._all: Tensor | None = None
+
+    @cached_property
+    def few(self) -> bool:
+        """Whether they are kept."""
+        one = self._prepare(standardise(self.images.pixels[:1]))
+        return one.untyped_storage().nbytes() * len(self.images) <= MAX_PREPARED_BYTES
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield all images `[B, C, H, W]` float32 and their classes `[B]`, in their order."""
+        if self.few and not self._batches:
+            self._batches = list(self._computed())
+        return zip(self._batches or self._computed(), self.images.labels.split(self._size), strict=True)
+
+    def chosen(self, places: Tensor) -> Tensor:
+        """Return the images `[B, C, H, W]` float32 at these places `[B]` int64."""
+        if not self.few:
+            return self._prepare(standardise(self.images.pixels[places]))
+        if self._all is None:
+            self._all = torch.cat(list(self._computed()))
+        return self._all[places]
+
+    def _computed(self) -> Iterator[Tensor]:
+        return (self._prepare(standardise(pixels)) for pixels in self.images.pixels.split(self._size))
+
+
 def fit(  # noqa: PLR0913  (all but the first five are options)
     network: nn.Module,
     training: Images,
@@ -71,6 +127,7 @@ def fit(  # noqa: PLR0913  (all but the first five are options)
     *,
     augment: Callable[[Tensor], Tensor],
     generator: torch.Generator,
+    prepare: Callable[[Tensor], Tensor] | None = None,
     make_again: Callable[[int], nn.Module] | None = None,
 ) -> None:
     """Train `network` in place as the budget's regime says, and report a metric after each epoch.
@@ -85,9 +142,11 @@ def fit(  # noqa: PLR0913  (all but the first five are options)
         evaluate: returns the network's validation metric; called after each epoch.
         budget: epochs, batch size, the optimizer's settings and the regime.
         progress: takes each epoch's metric, and may stop the training.
-        augment: changes standardised images `[B, C, H, W]` float32 before the network sees them; must be an
+        augment: changes prepared images `[B, C, H, W]` float32 before the network sees them; must be an
             `Augmentation` if it draws random numbers and the training is to resume from checkpoints.
         generator: draws the order of the images, on their device.
+        prepare: changes standardised images `[B, C, H, W]` float32 first, each in the same way in every epoch and
+            independently of the others.
         make_again: returns the network with other initial weights, on the CPU, for a restart of this number (from 1);
             without it, the training never begins again.
 
@@ -108,8 +167,10 @@ def fit(  # noqa: PLR0913  (all but the first five are options)
     threshold = budget.regime.restart_below
     state.restarts = None if threshold is None else 0
 
+    prepared = PreparedImages(training, prepare or (lambda images: images))
+
     def train_epoch(epoch: int) -> Tensor:
-        return _train_epoch(state, training, budget, augment, progress)
+        return _train_epoch(state, prepared, budget, augment, progress)
 
     def begin_again(metric: float) -> bool:
         number = (state.restarts or 0) + 1
@@ -121,31 +182,31 @@ def fit(  # noqa: PLR0913  (all but the first five are options)
     run_epochs(state, budget.epochs, progress, train_epoch, lambda: evaluate(network), begin_again)
 
 
-def accuracy(network: nn.Module, images: Images, prepare: Callable[[Tensor], Tensor]) -> float:
+def accuracy(network: nn.Module, images: PreparedImages, precision: Precision = "float32") -> float:
     """Return the share of images that the network classifies correctly.
 
     Args:
         network: is in the same mode, training or evaluation, afterwards as before.
-        images: are standardised batch by batch.
-        prepare: changes standardised images `[B, C, H, W]` float32 before the network sees them.
+        images: as they are evaluated.
+        precision: as in `Regime`.
 
     Raises:
         Diverged: an output is NaN or infinite, so that its class is meaningless.
     """
+    device = images.images.labels.device
     was_training = network.training
     network.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=images.labels.device)
-    finite = torch.ones((), dtype=torch.bool, device=images.labels.device)
-    with torch.inference_mode():
-        for start in range(0, len(images), EVALUATION_BATCH):
-            batch = slice(start, start + EVALUATION_BATCH)
-            logits = network(prepare(standardise(images.pixels[batch])))
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    finite = torch.ones((), dtype=torch.bool, device=device)
+    with torch.inference_mode(), computing_in(precision, device):
+        for batch, labels in images.batches():
+            logits = network(batch)
             finite &= logits.isfinite().all()
-            correct += (logits.argmax(1) == images.labels[batch]).sum()
+            correct += (logits.argmax(1) == labels).sum()
     network.train(was_training)
     if not finite:
         raise Diverged("the network's outputs are not finite")
-    return correct.item() / len(images)
+    return correct.item() / len(images.images)
 
 
 def _step_generators(augment: Callable[[Tensor], Tensor], device: torch.device) -> dict[str, torch.Generator]:
@@ -155,14 +216,14 @@ def _step_generators(augment: Callable[[Tensor], Tensor], device: torch.device) 
 
 
 def _train_epoch(
-    state: SgdState, images: Images, budget: Budget, augment: Callable[[Tensor], Tensor], progress: Progress
+    state: SgdState, prepared: PreparedImages, budget: Budget, augment: Callable[[Tensor], Tensor], progress: Progress
 ) -> Tensor:
     """Train one epoch, and return the sum of the steps' losses: NaN or infinite if one of them is.
 
     It starts after the steps that an earlier part of the training has done (`progress.step`). The losses are summed on
     the device and read once, so that a GPU never waits.
     """
-    regime, epoch = budget.regime, len(progress.curve)
+    regime, epoch, images = budget.regime, len(progress.curve), prepared.images
     initial = budget.learning_rate * regime.restart_decay ** (state.restarts or 0)
     paths = [module for module in state.network.modules() if isinstance(module, DropPath)]
     order = torch.randperm(len(images), generator=state.order, device=images.labels.device)
@@ -174,7 +235,7 @@ def _train_epoch(
         for path in paths:
             path.advance(regime.path_keep, (epoch + step / steps) / budget.epochs)
         batch = order[step * size : (step + 1) * size]
-        inputs = augment(standardise(images.pixels[batch])).contiguous(memory_format=torch.channels_last)
+        inputs = augment(prepared.chosen(batch)).contiguous(memory_format=torch.channels_last)
         take_step(state, _loss(state.network, inputs, images.labels[batch], regime), regime.clip_norm)
     total = state.loss
     state.next_epoch()
@@ -185,7 +246,10 @@ def _loss(network: nn.Module, inputs: Tensor, labels: Tensor, regime: Regime) ->
     """Return the cross-entropy of a step, with that of the auxiliary head if there is one and the regime weighs it."""
     smoothing, weight = regime.label_smoothing, regime.auxiliary_weight
     if not (weight and isinstance(network, Classifier) and network.auxiliary_head is not None):
-        return F.cross_entropy(network(inputs), labels, label_smoothing=smoothing)
-    logits, others = network.with_auxiliary(inputs)
-    loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-    return loss + weight * F.cross_entropy(others, labels, label_smoothing=smoothing)
+        with computing_in(regime.precision, inputs.device):
+            logits = network(inputs)
+        return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+    with computing_in(regime.precision, inputs.device):
+        logits, others = network.with_auxiliary(inputs)
+    loss = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+    return loss + weight * F.cross_entropy(others.float(), labels, label_smoothing=smoothing)

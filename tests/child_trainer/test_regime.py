@@ -69,6 +69,7 @@ def test_a_warm_up_rises_from_zero_within_the_schedule() -> None:
         ({"optimizer": "lamb"}, "`optimizer` must be one of sgd, adam, rmsprop, got 'lamb'"),
         ({"schedule": "linear"}, "`schedule` must be one of constant, cosine, steps, exponential, got 'linear'"),
         ({"initial": "zero"}, "`initial` must be one of he, xavier, identity, got 'zero'"),
+        ({"precision": "float16"}, "`precision` must be one of float32, bfloat16, got 'float16'"),
         ({"adam_betas": (0.9, 1.0)}, "`adam_betas` must be two numbers from 0 to below 1, got 0.9 1.0"),
         ({"adam_betas": (0.9,)}, "`adam_betas` must be a list of 2 values of which each is a number, got (0.9,)"),
         ({"decay_at": (0.5, 0.5)}, "`decay_at` must be rising shares of the training between 0 and 1, got 0.5 0.5"),

@@ -233,6 +233,7 @@ EXEMPT: Mapping[str, str] = {
     "python -m benchmarks.asynchrony 20 DIR": BENCHMARK,
     "python -m benchmarks.exactly_once": BENCHMARK,
     "python -m benchmarks.recurrent_speed": BENCHMARK,
+    "python -m benchmarks.child_speed --data DIR --before CHECKOUT": BENCHMARK,
     "NASCLUSTER_DATA=DIR python -m benchmarks.language_models 3": BENCHMARK,
     "python -m benchmarks.children_a_second --before CHECKOUT": BENCHMARK,
     "python -m benchmarks.own_work": BENCHMARK,

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from child_trainer.architectures.architecture import node
 from child_trainer.architectures.operation_types import CONVOLUTION_ORDERS, OPERATIONS
-from child_trainer.networks.operations import MODULES, Site, same_padding
+from child_trainer.networks.operations import MODULES, LastReLU, Site, same_padding
 
 MAP = (4, 7, 6)
 WINDOW = {"height": 3, "width": 2, "stride_height": 2, "stride_width": 3}
@@ -170,7 +170,7 @@ def test_concat_pads_evenly_and_the_odd_row_goes_to_the_bottom_right():
 @pytest.mark.parametrize("order", CONVOLUTION_ORDERS)
 def test_a_convolution_is_laid_out_in_its_order_and_leaves_its_input_alone(order):
     module = make("conv", [MAP], height=2, width=2, filters=8, order=order)
-    names = {"ZeroPad2d": None, "Conv2d": "conv", "BatchNorm2d": "bn", "ReLU": "relu"}
+    names = {"ZeroPad2d": None, "Conv2d": "conv", "BatchNorm2d": "bn", "ReLU": "relu", "LastReLU": "relu"}
     assert "-".join(filter(None, (names[type(m).__name__] for m in module))) == order.removesuffix("-unbiased")
     image = torch.randn(2, *MAP)
     before = image.clone()
@@ -242,3 +242,22 @@ def test_convolution_agrees_with_explicit_padding():
     padded = F.pad(image, (1, 1, 1, 2))
     expected = F.conv2d(padded, convolution.weight, convolution.bias, stride=2)
     torch.testing.assert_close(module(image), expected)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_of_a_last_relu_has_its_outputs_layout_and_pytorchs_values(layout):
+    values = torch.randn(2, 5, 4, 6).contiguous(memory_format=layout)
+    gradient = torch.randn(2, 9, 4, 6)[:, 2:7]
+
+    def through(relu):
+        leaf = values.clone().requires_grad_()
+        seen = []
+        before = leaf * 1
+        before.register_hook(seen.append)
+        relu(before).backward(gradient)
+        return leaf.grad, seen[0]
+
+    ours, theirs = through(LastReLU()), through(torch.nn.ReLU())
+    assert torch.equal(ours[0], theirs[0])
+    assert ours[1].is_contiguous(memory_format=layout)
+    assert ours[1].stride() == theirs[1].stride()

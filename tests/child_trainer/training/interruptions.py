@@ -66,6 +66,6 @@ _PARTS = {
 REGIMES: dict[str, Regime] = {
     "adam": Regime(optimizer="adam", initial="xavier", schedule="cosine", warmup_epochs=0.5, **_PARTS),
     "rmsprop": Regime(optimizer="rmsprop", schedule="steps", decay_at=(0.4, 0.8), optimizer_epsilon=0.1, **_PARTS),
-    "sgd": Regime(schedule="exponential", decay=0.5, **_PARTS),
+    "sgd": Regime(schedule="exponential", decay=0.5, precision="bfloat16", **_PARTS),
 }
 """Regimes that use every part."""

@@ -106,7 +106,7 @@ def test_another_format_is_refused():
             "schedule": "cosine", "decay_at": (0.5,), "decay_every": 2.0, "decay": 0.5, "warmup_epochs": 1.0,
             "clip_norm": 5.0, "label_smoothing": 0.1, "cutout": 4, "path_keep": 0.6, "auxiliary_weight": 0.4,
             "norm_epsilon": 1e-3, "norm_momentum": 0.01, "initial": "xavier", "restart_below": 0.15,
-            "restart_decay": 0.5, "restarts": 1,
+            "restart_decay": 0.5, "restarts": 1, "precision": "bfloat16",
         }.items()),
     ],
 )  # fmt: skip

@@ -193,6 +193,7 @@ def test_an_auxiliary_head_changes_a_training_only_where_it_has_a_weight(digits)
         {"schedule": "cosine"},
         {"warmup_epochs": 1},
         {"restart_below": 0.9, "restarts": 1},
+        {"precision": "bfloat16"},
     ],
     ids=lambda regime: next(iter(regime)),
 )
@@ -388,7 +389,7 @@ def test_a_language_model_is_trained_by_the_same_regime(monkeypatch):
     budget = Budget(epochs=2, batch_size=20, learning_rate=1.0, train_fraction=0.02)
     plain = train(lstm(), task, budget, seed=1)
     steps = len(seen) // 2
-    assert seen == [(1.0, 5.0, "SGD")] * steps + [(0.5, 5.0, "SGD")] * steps
+    assert seen == [(1.0, 5.0, "InPlaceSgd")] * steps + [(0.5, 5.0, "InPlaceSgd")] * steps
     seen.clear()
     regime = Regime(optimizer="adam", schedule="cosine", clip_norm=0.1, label_smoothing=0.1)
     other = train(lstm(), task, replace(budget, regime=regime), seed=1)

@@ -164,7 +164,7 @@ def test_accuracy_counts_right_answers_on_images_as_they_are():
     pixels = torch.tensor([[0, 9], [9, 0], [0, 9]], dtype=torch.uint8).reshape(3, 1, 1, 2)
     images = sgd.Images(pixels, torch.tensor([1, 0, 0]))  # The class is the brighter pixel; the last label is wrong.
     network = torch.nn.Flatten().train()
-    assert sgd.accuracy(network, images, lambda batch: batch) == pytest.approx(2 / 3)
+    assert sgd.accuracy(network, sgd.PreparedImages(images, lambda batch: batch)) == pytest.approx(2 / 3)
     assert network.training
 
 
@@ -176,7 +176,7 @@ def test_outputs_that_are_not_finite_are_a_divergence():
             return torch.full((len(batch), 10), math.nan)
 
     with pytest.raises(Diverged, match="outputs are not finite"):
-        sgd.accuracy(Broken(), images, lambda batch: batch)
+        sgd.accuracy(Broken(), sgd.PreparedImages(images, lambda batch: batch))
 
 
 # --- What every failure means ------------------------------------------------------------------------------------

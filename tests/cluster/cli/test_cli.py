@@ -406,7 +406,7 @@ ALWAYS = {
     "--optimizer", "--adam-betas", "--rmsprop-decay", "--optimizer-epsilon", "--schedule", "--decay-at",
     "--decay-every", "--decay", "--warmup-epochs", "--clip-norm", "--label-smoothing", "--cutout", "--path-keep",
     "--auxiliary-weight", "--norm-epsilon", "--norm-momentum", "--initial", "--restart-below", "--restart-decay",
-    "--restarts",
+    "--restarts", "--precision",
     "--weights-shards", "--weights-snapshot", "--weights-consistency", "--weights-staleness-bound",
     "--weights-deferred", "--weights-on-stale", "--weights-max-staleness",
 }  # fmt: skip
