@@ -27,7 +27,7 @@ def long_run(storage: Path, children: int, more: int) -> None:
         db.execute("BEGIN")
         for table, shifts in {
             "children": {"id": short, "completion": short, "batch": batches},
-            "attempts": {"child": short},
+            "attempts": {"attempt_id": short, "child": short},
             "batches": {"number": batches},
         }.items():
             columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]

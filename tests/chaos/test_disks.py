@@ -43,6 +43,9 @@ class Disk:
     def fill(self, pages_left: int = 0) -> None:
         """Take all of its space but a few pages."""
         self.free()
+        until_done(lambda: self._allocate(pages_left), OSError)  # a writer may take some of the room before this does
+
+    def _allocate(self, pages_left: int) -> None:
         room = os.statvfs(self.path).f_bavail * PAGE - pages_left * PAGE
         if room > 0:
             with self._ballast.open("wb") as file:
