@@ -167,8 +167,9 @@ def fill(folder: RunFolder, config: RunConfig, children: int) -> None:
         ledger.end("stopped")
     number = repeat(folder, config, children)
     store = local_store(config, folder.identity(config), folder.shards)
-    for replica in range(config.topology.replicas) if store else ():
-        push(store, client(replica), number)
+    if store is not None:
+        for replica in range(config.topology.replicas):
+            push(store, client(replica), number)
 
 
 def repeat(folder: RunFolder, config: RunConfig, children: int) -> int:
@@ -176,7 +177,7 @@ def repeat(folder: RunFolder, config: RunConfig, children: int) -> int:
     with closing(sqlite3.connect(folder.ledger, isolation_level=None)) as db:
         (written,) = db.execute("SELECT max(id) FROM children").fetchone()
         (batches,) = db.execute("SELECT max(number) FROM batches").fetchone()
-        columns = {
+        columns: dict[str, list[str]] = {
             table: [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
             for table in ("batches", "children", "attempts")
         }
@@ -192,8 +193,8 @@ def repeat(folder: RunFolder, config: RunConfig, children: int) -> int:
                 last = f"WHERE id <= {written}" if table == "children" else ""
                 last = f"WHERE attempt_id <= {written}" if table == "attempts" else last
                 last = f"WHERE number <= {batches}" if table == "batches" else last
-                number = {"number": "number"} if table == "attempts" else {}
-                values = ", ".join((moved | number).get(name, name) for name in names)
+                known = moved | ({"number": "number"} if table == "attempts" else {})
+                values = ", ".join(known.get(name, name) for name in names)
                 db.execute(f"INSERT INTO {table} SELECT {values} FROM {table} {last} ORDER BY rowid")
             db.execute("COMMIT")
         db.execute("BEGIN")
