@@ -66,13 +66,11 @@ def check_fit(model: LanguageModel, vocabulary: Sequence[str], weights: Mapping[
     places = named(model)
     if missing := next((name for name in places if name not in weights), None):
         raise WrongWeights(f"the model has a parameter {missing!r}, for which no weights are given")
-    for name, tensor in weights.items():
-        if name == VOCABULARY:
-            continue
-        if name not in places:
-            raise WrongWeights(f"the model has no parameter {name!r}")
-        if tensor.shape != places[name].shape:
-            raise WrongWeights(f"{name!r} has the shape {tuple(places[name].shape)}, got {tuple(tensor.shape)}")
+    if unknown := min((name for name in weights if name not in places and name != VOCABULARY), default=None):
+        raise WrongWeights(f"the model has no parameter {unknown!r}")
+    for name, place in places.items():  # in the model's order: that of a file is any
+        if weights[name].shape != place.shape:
+            raise WrongWeights(f"{name!r} has the shape {tuple(place.shape)}, got {tuple(weights[name].shape)}")
     words = words_of(weights)
     if words != tuple(vocabulary):
         place = next((i for i, (ours, theirs) in enumerate(zip(vocabulary, words, strict=False)) if ours != theirs), 0)

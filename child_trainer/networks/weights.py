@@ -60,11 +60,11 @@ def check_fit(network: Classifier, weights: Mapping[str, Tensor]) -> None:
     for name in parameters:
         if name not in weights:
             raise WrongWeights(f"the network has a parameter {name!r}, for which no weights are given")
-    for name, tensor in weights.items():
-        if name not in places:
-            raise WrongWeights(f"the network has no parameter {name!r}; it has {_some(parameters)}")
-        if tensor.shape != places[name].shape:
-            raise WrongWeights(f"{name!r} has the shape {tuple(places[name].shape)}, got {tuple(tensor.shape)}")
+    if unknown := min((name for name in weights if name not in places), default=None):
+        raise WrongWeights(f"the network has no parameter {unknown!r}; it has {_some(parameters)}")
+    for name, place in places.items():  # in the network's order: that of a file is any
+        if name in weights and weights[name].shape != place.shape:
+            raise WrongWeights(f"{name!r} has the shape {tuple(place.shape)}, got {tuple(weights[name].shape)}")
 
 
 def parameter_names(module: nn.Module) -> dict[str, str]:

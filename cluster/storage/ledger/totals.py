@@ -94,7 +94,7 @@ CREATE TABLE staleness (                -- how many pushes were how stale on a s
 );
 CREATE TRIGGER child_ended AFTER UPDATE OF completion ON children
     WHEN old.completion IS NULL AND new.completion IS NOT NULL BEGIN {_ENDED} END;
-CREATE TRIGGER child_changed AFTER UPDATE OF completion, state, reward, metric, outcome ON children
+CREATE TRIGGER child_changed AFTER UPDATE OF completion, state, reward, metric, outcome, same_as ON children
     WHEN old.completion IS NOT NULL {_AGAIN};
 CREATE TRIGGER child_removed AFTER DELETE ON children {_AGAIN};
 CREATE TRIGGER child_inserted AFTER INSERT ON children WHEN new.completion IS NOT NULL {_AGAIN};

@@ -231,7 +231,7 @@ def test_bad_input_is_refused_before_any_search(
 def test_a_budget_in_seconds_needs_a_table(compare: Nascluster, capfd: pytest.CaptureFixture[str]) -> None:
     assert compare("reinforce", "--budget", "900s", recipe="synthetic") == 2
     assert (
-        "a budget in seconds needs a task that knows the cost of a child (nasbench201, nasbench201-200)"
+        "a budget in seconds needs a task that knows the cost of a child (nasbench201, nasbench201-200, table-file)"
         in capfd.readouterr().err
     )
     assert compare("reinforce", "--budget", 9, recipe="syntetic") == 2
