@@ -102,8 +102,9 @@ class Threads:
         self._now = 0
         self.most = 0
 
-    def submit(self, assignment: Assignment) -> None:
-        self._training[self._threads.submit(self._train, assignment)] = assignment.child_id
+    def submit(self, *assignments: Assignment) -> None:
+        for assignment in assignments:
+            self._training[self._threads.submit(self._train, assignment)] = assignment.child_id
 
     def completed(self) -> list[tuple[int, Outcome]]:
         done = wait(self._training, timeout=0.1, return_when=FIRST_COMPLETED).done

@@ -3,6 +3,7 @@
 import io
 import json
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,8 @@ def test_depth_follows_the_completed_children(tmp_path: Path) -> None:
     space = ConvolutionalSpace(initial_depth=2, depth_step=1, depth_interval=8, max_depth=9)
     topology = Topology(replicas=1, shards=1, children=4)
     search(replace(SYNTHETIC, space_options=space, topology=topology), tmp_path)
-    tokens = [json.loads(row[3]) for row in ledger(tmp_path)["children"]]
+    with closing(sqlite3.connect(tmp_path / "run" / "ledger.sqlite")) as db:
+        tokens = [json.loads(sample) for (sample,) in db.execute("SELECT tokens FROM children ORDER BY id")]
     layers = [sum(node.op == "conv" for node in space.decode(sample).nodes) for sample in tokens]
     assert layers == [2] * 8 + [3] * 8 + [4] * 8
 

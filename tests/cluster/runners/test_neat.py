@@ -98,8 +98,8 @@ def test_exclusive_or_is_solved_and_the_search_ends(tmp_path: Path) -> None:
     assert status.finished % 150 == 0
     assert status.finished < config.max_children
     outcomes = ledger_outcomes(tmp_path)
-    assert any('"solved": true' in text for text in outcomes[-150:])
-    assert not any('"solved": true' in text for text in outcomes[:-150])
+    assert any('"solved":true' in text for text in outcomes[-150:])
+    assert not any('"solved":true' in text for text in outcomes[:-150])
 
 
 def ledger_outcomes(storage: Path) -> list[str]:

@@ -73,8 +73,8 @@ class ByHand:
     def __init__(self, loop: VirtualLoop, inner: PooledEvaluator) -> None:
         self._loop, self._inner = loop, inner
 
-    def submit(self, assignment: Assignment) -> None:
-        self._inner.submit(assignment)
+    def submit(self, *assignments: Assignment) -> None:
+        self._inner.submit(*assignments)
 
     def completed(self) -> list[tuple[int, Outcome]]:
         while not (found := self._inner.completed()):
