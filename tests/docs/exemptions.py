@@ -236,6 +236,7 @@ EXEMPT: Mapping[str, str] = {
     "python -m benchmarks.child_speed --data DIR --before CHECKOUT": BENCHMARK,
     "NASCLUSTER_DATA=DIR python -m benchmarks.language_models 3": BENCHMARK,
     "python -m benchmarks.children_a_second --before CHECKOUT": BENCHMARK,
+    "python -m benchmarks.first_outcome --before CHECKOUT": BENCHMARK,
     "python -m benchmarks.own_work": BENCHMARK,
     "python -m benchmarks.scale 1 2 3": BENCHMARK,
     "python -m benchmarks.tabular_speed 1": BENCHMARK,

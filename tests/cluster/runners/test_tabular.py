@@ -20,6 +20,7 @@ from controller.searchers.evolutionary.options import EvolutionOptions
 from controller.searchers.q_learning.options import QLearningOptions
 from controller.spaces.nasbench201 import NasBench201Space
 from tests.cluster.runners.test_local import SYNTHETIC, ledger, search
+from tests.lengths import LONG
 from tests.real_data import real
 
 
@@ -70,7 +71,7 @@ def test_evolution_beats_random_search(dies: Any, config: RunConfig, tmp_path: P
 
 
 @pytest.mark.parametrize("searcher", ["evolution", "local-search"])
-@pytest.mark.parametrize("call", [1, 9, 30, 42])
+@pytest.mark.parametrize("call", [1, pytest.param(9, marks=LONG), 30, pytest.param(42, marks=LONG)])
 def test_a_killed_search_goes_on_as_if_nothing_had_been(
     call: int, searcher: Any, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

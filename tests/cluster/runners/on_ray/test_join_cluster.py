@@ -107,6 +107,7 @@ def test_all_nodes_run_the_drivers_own_code(form: str, cluster: Any, tmp_path: P
     check_that_the_change_was_run(form)
 
 
+@LONG
 def test_a_doctor_sees_the_nodes_and_what_waits(cluster: Any) -> None:
     flags = ["--workers", 5, "--child-seconds", 0.3, "--max-children", 500]
     process = nascluster("launch", "synthetic", "--name", "crowded", *flags, address=cluster.address)
