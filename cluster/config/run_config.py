@@ -304,9 +304,7 @@ class RunConfig:
 def _check_seed(seed: int) -> None:
     """Refuse a seed that config.json, read as JSON by other programs, would change."""
     if abs(seed) > portable_json.MAX_INTEGER:
-        raise ValueError(
-            f"`seed` must be from {-portable_json.MAX_INTEGER:,} to {portable_json.MAX_INTEGER:,}, got {seed}"
-        )
+        raise ValueError(f"`seed` must be from {-portable_json.MAX_INTEGER} to {portable_json.MAX_INTEGER}, got {seed}")
 
 
 def _check_max_children(number: int) -> None:
