@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -15,9 +14,9 @@ import pytest
 from cluster.api.python_api import Run, RunFailed, launch, load
 from cluster.config.recipes import RECIPES
 from cluster.monitoring.child_list import COLUMNS
-from cluster.monitoring.status import read_status
 from cluster.storage.find_run import run_folder
 from controller.spaces.nasbench201 import NasBench201Space
+from tests.cluster.interrupts import interrupted_when_running
 from tests.command_line import nascluster
 from tests.lengths import LONG
 
@@ -209,16 +208,11 @@ def test_ctrl_c_stops_a_search_that_is_waited_for_and_is_raised(tmp_path: Path) 
     """As of any call in Python; the search is stopped in an orderly way before."""
     folder = run_folder(str(tmp_path), "demo")
 
-    def interrupt() -> None:
-        while not (folder.ledger.exists() and read_status(folder, time.time()).running):
-            time.sleep(0.02)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt, match="interrupted: the run 'demo' has stopped, and `nascluster resume demo"):
+    with (
+        pytest.raises(KeyboardInterrupt, match="interrupted: the run 'demo' has stopped, and `nascluster resume demo"),
+        interrupted_when_running(folder),
+    ):
         launch("synthetic", storage_path=tmp_path, name="demo", child_seconds=0.2, **(SMALL | {"max_children": 10_000}))
-    thread.join()
     status = load("demo", tmp_path).status()
     assert (status.state, status.running) == ("stopped", 0)
     assert status.interrupted

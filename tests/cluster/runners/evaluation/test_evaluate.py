@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-import signal
 import sqlite3
 import threading
 import time
@@ -26,6 +25,7 @@ from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.transactions import Transactions
 from cluster.storage.run_folder import RunFolder
 from controller.spaces.listed import ListedSpace
+from tests.cluster.interrupts import interrupted_when_running
 from tests.command_line import nascluster
 from tests.lengths import FACTOR
 from tests.real_data import real
@@ -234,16 +234,11 @@ def test_ctrl_c_ends_a_loop_in_python_and_the_same_call_goes_on(place: Path) -> 
     options: dict[str, Any] = {"task": "synthetic", "name": "loop", "local": True, "show": False}
     folder = RunFolder(place / "runs" / "loop")
 
-    def interrupt() -> None:
-        while not (folder.ledger.exists() and read_status(folder, time.time()).running):
-            time.sleep(0.02)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt, match="interrupted: what the run 'loop' has reached until then is there"):
+    with (
+        pytest.raises(KeyboardInterrupt, match="interrupted: what the run 'loop' has reached until then is there"),
+        interrupted_when_running(folder),
+    ):
         api.evaluate(network(4), child_seconds=60, storage_path="runs", **options)
-    thread.join()
     assert read_status(folder, time.time()).interrupted
 
 
