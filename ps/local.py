@@ -61,7 +61,7 @@ class LocalStore:
             names = dict(enumerate(names_by_shard))
             return list(self._shards.pull(names, clients, catching_up=catching_up).values())
 
-        return merge_values(self._layout, self._parts, pull_with_catch_up(pull_all), 0 if clients else None)
+        return merge_values(self._layout, pull_with_catch_up(pull_all), 0 if clients else None)
 
     def push(self, push: Push) -> Ack:
         """See `ParameterStore.push`."""

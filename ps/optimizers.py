@@ -14,7 +14,6 @@ from types import MappingProxyType
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 
@@ -104,8 +103,8 @@ def has_rate(optimizer: str) -> bool:
 class UpdateRule:
     """An update rule over the tensors of a group that lie end to end in one vector, with its state.
 
-    It calls the functions that `torch.optim`'s classes call. The classes themselves are expensive: the first object in
-    a process imports PyTorch's compiler, which takes as long as importing PyTorch.
+    It has the bits of `torch.optim`'s classes, which themselves are expensive: the first object in a process imports
+    PyTorch's compiler, which takes as long as importing PyTorch.
 
     Args:
         optimizer: a key of `OPTIMIZERS`.
@@ -172,25 +171,20 @@ STEP = "step"
 
 
 def _adam(value: Tensor, gradient: Tensor, slots: Mapping[str, Tensor], options: Mapping[str, float]) -> None:
-    step = slots[STEP][0].clone()
-    adam(
-        [value],
-        [gradient],
-        [slots["exp_avg"]],
-        [slots["exp_avg_sq"]],
-        [],
-        [step],
-        foreach=False,
-        fused=False,
-        amsgrad=False,
-        beta1=options["beta1"],
-        beta2=options["beta2"],
-        lr=options["lr"],
-        weight_decay=options["weight_decay"],
-        eps=options["eps"],
-        maximize=False,
-    )
-    slots[STEP].fill_(step)
+    """Step by Adam (Kingma & Ba 2015, algorithm 1), with the operations of `torch.optim.adam` in its order.
+
+    A shard's tensors are small, so that the checks of that function take longer than its arithmetic.
+    """
+    steps, mean, square = slots[STEP], slots["exp_avg"], slots["exp_avg_sq"]
+    beta1, beta2 = options["beta1"], options["beta2"]
+    steps += 1
+    step = steps[0].item()
+    if options["weight_decay"]:
+        gradient = gradient.add(value, alpha=options["weight_decay"])
+    mean.lerp_(gradient, 1 - beta1)
+    square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    scale = (square.sqrt() / (1 - beta2**step) ** 0.5).add_(options["eps"])
+    value.addcdiv_(mean, scale, value=-options["lr"] / (1 - beta1**step))
 
 
 def _sgd(value: Tensor, gradient: Tensor, slots: Mapping[str, Tensor], options: Mapping[str, float]) -> None:

@@ -70,23 +70,16 @@ def split(parts: Partition, tensors: Slices) -> list[Slices]:
 
 
 @torch.no_grad()
-def join(parts: Partition, shapes: Mapping[str, Sequence[int]], pieces: Sequence[Slices]) -> dict[str, Tensor]:
+def join(shapes: Mapping[str, Sequence[int]], pieces: Sequence[Slices]) -> dict[str, Tensor]:
     """Return the tensors of `shapes` as copies, joined from each shard's slices of them; the inverse of `split`.
 
     Each has memory of its own, aligned as PyTorch does it: some kernels round differently where it is not.
+
+    Args:
+        shapes: the tensors, in the order of the flattened vector.
+        pieces: each shard's slices of these tensors alone.
     """
-    joined = {name: torch.empty(tuple(shape)) for name, shape in shapes.items()}
-    flat = {name: tensor.view(-1) for name, tensor in joined.items()}
-    targets: list[Tensor] = []
-    sources: list[Tensor] = []
-    for segments, slices in zip(parts, pieces, strict=True):
-        sources += slices.values()
-        of_segment = {segment.name: segment for segment in segments}
-        for name, size in slices.sizes.items():
-            target = flat[name]
-            if size != target.numel():
-                target = target[of_segment[name].start : of_segment[name].stop]
-            targets.append(target)
-    if targets:
-        torch._foreach_copy_(targets, sources)  # pyright: ignore[reportPrivateImportUsage]
-    return joined
+    if not shapes:
+        return {}
+    views = torch.cat([piece.flat for piece in pieces]).split([math.prod(shape) for shape in shapes.values()])
+    return {name: view.view(tuple(shape)).clone() for (name, shape), view in zip(shapes.items(), views, strict=True)}

@@ -56,19 +56,18 @@ def merge_acks(acks: Sequence[ShardAck]) -> Ack:
     )
 
 
-def merge_values(layout: Layout, parts: Partition, pulled: Sequence[ShardValues], client: int | None) -> Snapshot:
+def merge_values(layout: Layout, pulled: Sequence[ShardValues], client: int | None) -> Snapshot:
     """Return a snapshot of whole tensors, in the layout's order, from each shard's slices.
 
     Args:
         layout: the layout.
-        parts: its partition.
         pulled: each shard's slices.
         client: the number of the snapshot's client among those that share the pull; `None` if it has none.
     """
     present = {name for part in pulled for name in part.values}
     shapes = {name: shape for name, shape in layout.shapes.items() if name in present}
     return Snapshot(
-        values=join(parts, shapes, [part.values for part in pulled]),
+        values=join(shapes, [part.values for part in pulled]),
         versions=tuple(part.version for part in pulled),
         incarnations=tuple(part.incarnation for part in pulled),
         applied=() if client is None else tuple(part.applied[client] for part in pulled),

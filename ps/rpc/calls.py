@@ -240,6 +240,9 @@ class _Connection:
         # The methods that carry data send and receive frames.
         self.stub.Push = channel.stream_unary(f"{METHODS}Push", serialize, ps_pb2.PushReply.FromString)
         self.stub.Pull = channel.unary_stream(f"{METHODS}Pull", serialize, deserializer(ps_pb2.PullReply))
+        # A stream of one message is on the wire what a single message is, and gRPC's Python has threads for a stream.
+        self.stub.PushOne = channel.unary_unary(f"{METHODS}Push", serialize, ps_pb2.PushReply.FromString)
+        self.stub.PullOne = channel.unary_unary(f"{METHODS}Pull", serialize, deserializer(ps_pb2.PullReply))
 
     def close(self) -> None:
         """Close the channel, which cancels the calls on it."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ps.codec import FlatReceiver
+from ps.codec import CHUNK_BYTES, FlatReceiver
 from ps.errors import MalformedMessage, StoreError
 from ps.identifiers import check_client
 from ps.partition import partition, sizes_of, split
@@ -118,7 +118,7 @@ class GrpcStore:
             pulled, number = self._pull(wanted, [client])[0]
         else:
             pulled, number = self._shared_pulls.call(wanted, client, lambda clients: self._pull(wanted, clients))
-        return merge_values(self._layout, self._parts, pulled, number)
+        return merge_values(self._layout, pulled, number)
 
     def push(self, push: Push) -> Ack:
         """See `ParameterStore.push`."""
@@ -127,9 +127,11 @@ class GrpcStore:
 
         def push_to(shards: Sequence[int]) -> Callable[[Any, dict[str, Any]], Mapping[int, ShardAck | StoreError]]:
             pushes = {shard: parts[shard] for shard in shards}
+            is_one_message = sum(sizes[shard] for shard in shards) <= CHUNK_BYTES
 
             def attempt(stub: Any, options: dict[str, Any]) -> Mapping[int, ShardAck | StoreError]:
-                reply = stub.Push(push_requests(self._layout, push.gradients, pushes), **options)
+                requests = push_requests(self._layout, push.gradients, pushes)
+                reply = stub.PushOne(next(requests), **options) if is_one_message else stub.Push(requests, **options)
                 return {part.shard: push_ack(part) for part in _answered(shards, reply.parts)}
 
             return attempt
@@ -173,16 +175,18 @@ class GrpcStore:
             shards: Sequence[int], catching_up: bool
         ) -> Callable[[Any, dict[str, Any]], Mapping[int, ShardValues | StoreError]]:
             request = pull_request(self._layout, tensors, shards, named, catching_up=catching_up)
+            is_one_message = 4 * sum(elements[shard] for shard in shards) <= CHUNK_BYTES
 
             def attempt(stub: Any, options: dict[str, Any]) -> Mapping[int, ShardValues | StoreError]:
-                replies = stub.Pull(request, **options)
+                stream = None if is_one_message else stub.Pull(request, **options)
+                replies = stream or iter([stub.PullOne(request, **options)])
                 first = [reply for reply in (next(replies, None),) if reply is not None]
                 parts = _answered(shards, [part for reply in first for part in reply.message.parts])
                 sent = [part.shard for part in parts if not part.HasField("error")]
                 data = FlatReceiver(sum(elements[shard] for shard in sent))
                 fits = all(data.add(chunk) for reply in itertools.chain(first, replies) for chunk in reply.chunk)
-                if not fits:
-                    replies.cancel()
+                if not fits and stream is not None:
+                    stream.cancel()
                 if not fits or not data.complete:
                     raise MalformedMessage(
                         f"the shards {sent} must answer with {data.size_bytes} bytes, got "

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from ps.partition import partition
 from ps.shard.shard import Shard
 from ps.shard.snapshot import SnapshotFile
 from ps.split_merge import merge_values
@@ -27,4 +26,4 @@ def saved_values(layout: Layout, directory: Path) -> Snapshot | None:
         if state is None or not state.metadata["initialized"]:
             return None
         shard.restore(state)
-    return merge_values(layout, partition(layout.shapes, layout.shards), [shard.pull() for shard in shards], None)
+    return merge_values(layout, [shard.pull() for shard in shards], None)

@@ -61,7 +61,7 @@ class Lost(grpc.RpcError):
         return ()
 
 
-class Injector(grpc.StreamUnaryClientInterceptor):
+class Injector(grpc.StreamUnaryClientInterceptor, grpc.UnaryUnaryClientInterceptor):
     """Carries a script out between clients and shards; of several failures at one place each takes one attempt.
 
     Args:
@@ -93,6 +93,12 @@ class Injector(grpc.StreamUnaryClientInterceptor):
     def finished(self) -> bool:
         """Whether every failure of the script has happened, and once only, and nothing is still held up."""
         return self.struck == Counter(self._script) and not self._late
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        """Treat a single message as a stream of one."""
+        return self.intercept_stream_unary(
+            lambda details, requests: continuation(details, next(requests)), client_call_details, iter([request])
+        )
 
     def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
         requests = list(request_iterator)

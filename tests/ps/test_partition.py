@@ -46,7 +46,7 @@ def test_join_undoes_split(case: tuple[dict[str, tuple[int, ...]], int], data: s
     names = data.draw(st.sets(st.sampled_from(sorted(shapes))))
     tensors = {name: torch.randn(shape) for name, shape in shapes.items() if name in names}
     parts = partition(shapes, shards)
-    joined = join(parts, {name: shapes[name] for name in tensors}, split(parts, Slices.of(tensors)))
+    joined = join({name: shapes[name] for name in tensors}, split(parts, Slices.of(tensors)))
     assert joined.keys() == tensors.keys()
     assert all(torch.equal(joined[name], tensor) for name, tensor in tensors.items())
 
