@@ -66,7 +66,7 @@ def metric_name(measure: Measure) -> str:
     return str(measure) if measure in (Measure.SCORE, Measure.FITNESS) else f"validation {measure}"
 
 
-PLURALS = {"child": "children", "push": "pushes"}
+PLURALS = {"batch": "batches", "child": "children", "push": "pushes"}
 """Plurals of the nouns that do not take an s."""
 
 

@@ -1,4 +1,4 @@
-"""Rules for the names of clients, tensors and runs, and for the numbers and rates of pushes. Standard library only."""
+"""Rules for the names of clients, tensors and runs, and for what pushes have beside them. Standard library only."""
 
 import math
 from collections.abc import Mapping
@@ -8,6 +8,9 @@ MAX_NAME_LENGTH = 200
 
 CORRUPT = ".corrupt"
 """Suffix of a shard's file that was corrupt and has been set aside."""
+
+MAX_NOTE_LENGTH = 2**20
+"""Most characters of a push's note."""
 
 MAX_SEQUENCE = 2**63 - 1
 """The largest sequence number of a push, which travels as a signed 64-bit integer."""
@@ -29,6 +32,12 @@ def check_push_id(client: object, sequence: object) -> None:
     check_client(client)
     if type(sequence) is not int or not 1 <= sequence <= MAX_SEQUENCE:
         raise ValueError(f"`sequence` must be an integer from 1 to 2^63 - 1, got {sequence!r}")
+
+
+def check_note(note: object) -> None:
+    """Raise `ValueError` unless a push's note is a string of at most `MAX_NOTE_LENGTH` printable ASCII characters."""
+    if not isinstance(note, str) or len(note) > MAX_NOTE_LENGTH or not (note.isascii() and note.isprintable()):
+        raise ValueError(f"`note` must be up to {MAX_NOTE_LENGTH} printable ASCII characters, got {str(note)[:100]!r}")
 
 
 def check_rates(rates: Mapping[str, float]) -> None:

@@ -40,6 +40,7 @@ def split_push(parts: Partition, push: Push, gradients: Slices) -> list[ShardPus
             seen_version=version,
             seen_applied=sequence,
             rates=push.rates,
+            note=push.note,
         )
         for part, version, sequence in zip(split(parts, gradients), push.versions, applied, strict=True)
     ]

@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 from torch import Tensor
 
 from ps.consistency import Consistency
-from ps.identifiers import check_client, check_name, check_push_id, check_rates
+from ps.identifiers import check_client, check_name, check_note, check_push_id, check_rates
 from ps.optimizers import complete_options, options_to_json
 from ps.status import ShardStatus
 
@@ -170,10 +170,12 @@ class Push:
             refuses this one; empty if the client does not know.
         rates: group -> the learning rate of this step, instead of the group's option `lr`. A retry must send the same.
             Where several pushes make one step, it takes the largest of their rates.
+        note: what the shards' logs are to say of this push, such as what the gradients were computed from; one line of
+            ASCII. Shards record the order of the pushes that have one.
 
     Raises:
-        ValueError: the client's name is invalid, the sequence is outside 1 ... 2^63 - 1, or a rate is not a finite
-            number of at least 0.
+        ValueError: the client's name is invalid, the sequence is outside 1 ... 2^63 - 1, a rate is not a finite number
+            of at least 0, or the note is not printable or too long.
     """
 
     client: str
@@ -182,10 +184,12 @@ class Push:
     versions: tuple[int, ...]
     applied: tuple[int, ...] = ()
     rates: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
 
     def __post_init__(self) -> None:
         check_push_id(self.client, self.sequence)
         check_rates(self.rates)
+        check_note(self.note)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,12 +43,14 @@ Neural architecture search with reinforcement learning, on Ray or in one process
   simulate RECIPE ...       predict a search's time, cost and utilisation, and what would help; --help lists options
   list [--json]             list all runs of a storage path: state, children, best, start, size
   remove NAME               remove a run from the disk; it asks first, unless --yes
+  replay NAME [--json]      compute a finished search again, in its recorded order, and say where it differs
   doctor [NAME] [--json]    check the cluster, and say why a search makes no progress
   recipes                   list the named runs, and what each sets
   zoo [NAME]                list published networks; show one, at any size: --cells 6 --filters 32
   searchers [NAME]          list the searchers with papers and options; likewise spaces, tasks and rewards
 
-exit status: 0 done; 1 the search failed, or no child of it finished; 2 bad command line or input; 130 stopped
+exit status: 0 done; 1 the search failed, or no child of it finished, or its replay differs; 2 bad command line
+or input; 130 stopped
 
 first search: nascluster launch digits
 """
@@ -132,6 +134,7 @@ COMMANDS: Mapping[str, str] = {
     "simulate": "simulate",
     "list": "list_runs:list_runs",
     "remove": "remove",
+    "replay": "replay",
     "doctor": "doctor",
     "recipes": "recipes",
     "zoo": "zoo",

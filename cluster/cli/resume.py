@@ -11,7 +11,7 @@ from cluster.cli.launch import execute_run
 from cluster.config.callback_options import CallbackOptions
 from cluster.config.ceilings import used_up
 from cluster.config.flags import Name, StoragePath, UsageError
-from cluster.config.log_options import LogFormat, LogLevel, LogOptions
+from cluster.config.log_options import LogFormat, LogLevel
 from cluster.config.run_config import DEFAULT_STORAGE, RunConfig, check_unchanged
 from cluster.formatting import counted
 from cluster.monitoring.status import read_status, read_used
@@ -75,7 +75,11 @@ def resume(arguments: list[str]) -> int:
         check_unchanged(config)
         if metrics_port is not None:  # another process may use the former port by now
             config = replace(config, metrics=replace(config.metrics, metrics_port=metrics_port))
-        logs = LogOptions(log_format=log_format or config.logs.log_format, log_level=log_level or config.logs.log_level)
+        logs = replace(
+            config.logs,
+            log_format=log_format or config.logs.log_format,
+            log_level=log_level or config.logs.log_level,
+        )
         config = replace(config, logs=logs)
         if callback:
             config = replace(config, callbacks=CallbackOptions(callback=callback))

@@ -278,6 +278,8 @@ class RunConfig:
             del data["stopping"]  # nor this
         if isinstance(self.task.options, NasBench201Options) and self.task.options.latency_device is None:
             del data["task"]["options"]["latency_device"]  # nor this
+        if self.logs.replay_log:
+            del data["logs"]["replay_log"]  # nor this
         if not data["task"]["all_training"]:
             del data["task"]["all_training"]  # so that earlier versions can read the runs of searches
         if not data["task"]["file_list"]:

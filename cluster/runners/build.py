@@ -157,4 +157,5 @@ def make_replica(
         evaluator=evaluator,
         ledger=ledger,
         history=history or History(ledger),
+        records_origins=config.logs.replay_log,
     )

@@ -1,12 +1,18 @@
 """A replica's calls to the shards: pull the parameters, learn from a batch, push. Knows neither Ray nor the clock."""
 
-from collections.abc import Generator, Sequence
+import zlib
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 
+import torch
+from torch import Tensor
+
+from cluster.search.origin import Origin
 from cluster.search.records import Batch, BatchResult
-from cluster.search.replica import Replica, client, view_of
-from controller.searcher import ChildRecord, Update
+from cluster.search.replica import Replica, children_of, client, view_of
+from controller.searcher import ChildRecord, Searcher, Update, View
 from ps.errors import TooFarAhead
+from ps.identifiers import MAX_NOTE_LENGTH
 from ps.store import Ack, Push, Snapshot
 
 NOTHING = Snapshot(values={}, versions=(), incarnations=(), applied=())
@@ -55,9 +61,9 @@ def learn_from(
             snapshot, _ = yield from pull(replica)
         if turn:
             versions = snapshot.versions
-        update = _learn(replica, children, snapshot, batch.number, turn)
+        update, note = _learn(replica, children, snapshot, batch.number, turn)
         sequence = (batch.number - 1) * replica.passes + turn + 1
-        ack, push_seconds = yield from _push(replica, sequence, update, versions, snapshot.applied)
+        ack, push_seconds = yield from _push(replica, sequence, update, versions, snapshot.applied, note)
         if turn == first and ack:
             # A push without gradients is stale by nothing: it changes no parameter.
             result = replace(result, staleness=ack.staleness if update.gradients else (), push_seconds=push_seconds)
@@ -65,19 +71,53 @@ def learn_from(
     return result
 
 
-def _learn(replica: Replica, children: Sequence[ChildRecord], snapshot: Snapshot, number: int, turn: int) -> Update:
-    """Learn from the children of a batch that have a reward; the searcher does not see the others."""
-    rewarded = [child for child in children if child.reward is not None]
-    if not rewarded:
-        return Update(gradients={}, figures={})
-    place = (turn,) if turn else ()
-    view = replace(view_of(replica, snapshot, "learn", number, *place), turn=turn)
+def _learn(
+    replica: Replica, children: Sequence[ChildRecord], snapshot: Snapshot, number: int, turn: int
+) -> tuple[Update, str]:
+    """Learn from the children of a batch that have a reward; the searcher does not see the others.
+
+    Returns:
+        The update, and the note of its push.
+    """
+    seen = children_of(replica)
+    view = view_of(replica, snapshot, seen, "learn", *learning_place(number, turn))
     with replica.computing:
-        return replica.searcher.learn(rewarded, view)
+        update = learnt(replica.searcher, children, view, turn)
+    if not replica.records_origins:
+        return update, ""
+    known, unknown = seen.known()
+    note = Origin(
+        versions=snapshot.versions,
+        incarnations=snapshot.incarnations,
+        completed=seen.completed,
+        known=known,
+        unknown=unknown,
+        checksum=checksum_of(update.gradients),
+    ).to_text()
+    return update, note if len(note) <= MAX_NOTE_LENGTH else ""
+
+
+def learning_place(number: int, turn: int) -> tuple[int, ...]:
+    """Return what gives the seed of a pass over a batch: the batch's number, and that of the pass after the first."""
+    return (number, turn) if turn else (number,)
+
+
+def learnt(searcher: Searcher, children: Sequence[ChildRecord], view: View, turn: int) -> Update:
+    """Return what a searcher learns from those children of a batch that have a reward; nothing if none has."""
+    rewarded = [child for child in children if child.reward is not None]
+    return searcher.learn(rewarded, replace(view, turn=turn)) if rewarded else Update(gradients={}, figures={})
+
+
+def checksum_of(gradients: Mapping[str, Tensor]) -> int:
+    """Return the CRC-32 of the gradients and their names, which do not depend on the mapping's order."""
+    names = sorted(gradients)
+    flat = [gradients[name].reshape(-1) for name in names]
+    content = torch.cat(flat).detach().cpu().numpy().data if flat else b""
+    return zlib.crc32(content, zlib.crc32("\n".join(names).encode()))
 
 
 def _push(
-    replica: Replica, sequence: int, update: Update, versions: tuple[int, ...], applied: tuple[int, ...]
+    replica: Replica, sequence: int, update: Update, versions: tuple[int, ...], applied: tuple[int, ...], note: str
 ) -> Generator[None, None, tuple[Ack | None, float | None]]:
     """Push an update, and return the ack and the seconds that it took; neither without a store.
 
@@ -90,6 +130,7 @@ def _push(
         gradients=update.gradients,
         versions=versions,
         applied=applied,
+        note=note,
     )
     store = replica.store
     if store is None:

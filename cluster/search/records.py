@@ -188,6 +188,7 @@ class ReplicaLedger(Protocol):
         proposals: Sequence[Proposal],
         versions: tuple[int, ...],
         after: int | None = None,
+        origin: str = "",
     ) -> Batch | None:
         """Record a new batch durably, cut to what the run's limit allows.
 
@@ -197,6 +198,7 @@ class ReplicaLedger(Protocol):
             proposals: its children.
             versions: the shards' versions that they were sampled from.
             after: record nothing unless this is still the child that was sampled last; `None`: whichever was.
+            origin: what they were proposed from, see `cluster.search.origin`; empty: not recorded.
 
         Returns:
             The batch, or `None` if the limit is reached or other children were sampled since `after`.
@@ -215,6 +217,7 @@ class ReplicaLedger(Protocol):
         proposals: Sequence[Proposal],
         versions: tuple[int, ...],
         after: int | None = None,
+        origin: str = "",
     ) -> Stream:
         """Record new children that are in no batch durably, cut to what the run's limit allows.
 
@@ -226,6 +229,7 @@ class ReplicaLedger(Protocol):
             proposals: the children.
             versions: the shards' versions that they were sampled from.
             after: record nothing unless this is still the child that was sampled last; `None`: whichever was.
+            origin: what they were proposed from; empty: not recorded.
         """
         ...
 

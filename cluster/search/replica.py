@@ -56,6 +56,7 @@ class Replica:
         forget_weights: called with the ids of children whose weights are needed no more; `None` where none are kept.
         computing: held while the searcher computes. Threads of one process share a lock: PyTorch lets go of Python's
             own at every operation, and threads that all compute would switch a hundred thousand times a second.
+        records_origins: whether the ledger and the shards get what each step was computed from, for a replay.
     """
 
     index: int
@@ -74,6 +75,7 @@ class Replica:
     end_round: Callable[[int], None] | None = None
     forget_weights: Callable[[Collection[int]], None] | None = None
     computing: AbstractContextManager[object] = field(default_factory=nullcontext)
+    records_origins: bool = False
 
     @property
     def passes(self) -> int:
@@ -86,9 +88,13 @@ def client(index: int) -> str:
     return f"replica-{index}"
 
 
-def view_of(replica: Replica, snapshot: Snapshot, step: str, *place: int) -> View:
+def children_of(replica: Replica) -> ViewChildren:
+    """Return the children as the replica's searcher sees them now."""
+    return ViewChildren(replica.ledger, replica.history)
+
+
+def view_of(replica: Replica, snapshot: Snapshot, children: ViewChildren, step: str, *place: int) -> View:
     """Return what the searcher may use in this step; the step's name and place give the seed of its draws."""
-    children = ViewChildren(replica.ledger, replica.history)
     return View(
         parameters=snapshot.values,
         completed=children.completed,

@@ -14,9 +14,11 @@ from child_trainer.supernets.jobs import Steps
 from cluster.search.evaluator import Assignment, assignment_of
 from cluster.search.learning import last_batch_of, learn_from, pull
 from cluster.search.needed_weights import unneeded_weights
+from cluster.search.origin import Origin
 from cluster.search.records import Batch, Ended
-from cluster.search.replica import Replica, client, view_of
+from cluster.search.replica import Replica, children_of, client, view_of
 from cluster.search.seeding import child_seed
+from cluster.search.views import ViewChildren
 from controller.searcher import Child, ChildRecord, Proposal, View, is_exclusive
 from ps.errors import LostPushes
 from ps.store import Snapshot
@@ -31,12 +33,14 @@ class Asked:
         view: from which it answered.
         ends: whether the searcher has nothing more to try, whatever the pending children are worth.
         after: the last child that had been sampled before the view, for an exclusive searcher; otherwise `None`.
+        origin: what the ledger is to say of the view; empty where nothing is recorded.
     """
 
     proposals: Sequence[Proposal]
     view: View
     ends: bool
     after: int | None
+    origin: str
 
 
 def replica_loop(replica: Replica) -> Iterator[None]:
@@ -83,14 +87,32 @@ def _ask(replica: Replica, n: int, snapshot: Snapshot, number: int, *place: int)
     """Ask the searcher for children; `number` and `place` say which of its steps this is."""
     ledger = replica.ledger
     after = ledger.last_child() if is_exclusive(replica.searcher) else None
-    view = view_of(replica, snapshot, "ask", number, *place)
+    children = children_of(replica)
+    view = view_of(replica, snapshot, children, "ask", number, *place)
     with replica.computing:
         proposals = replica.searcher.ask(n, view)
     if len(proposals) > n:
         raise ValueError(f"the searcher was asked for at most {n} proposals, and returned {len(proposals)}")
+    origin = _origin(replica, snapshot, children, (number, *place), n) if proposals else ""
     # Another replica may have sampled children since the view, or its last pending one may have ended.
     ends = not proposals and not view.pending() and not ledger.pending() and ledger.completed() == view.completed
-    return Asked(proposals=proposals, view=view, ends=ends, after=after)
+    return Asked(proposals=proposals, view=view, ends=ends, after=after, origin=origin)
+
+
+def _origin(replica: Replica, snapshot: Snapshot, children: ViewChildren, step: tuple[int, ...], asked: int) -> str:
+    """Return what the ledger is to say of a view from which children were proposed."""
+    if not replica.records_origins:
+        return ""
+    known, unknown = children.known()
+    return Origin(
+        versions=snapshot.versions,
+        incarnations=snapshot.incarnations,
+        completed=children.completed,
+        known=known,
+        unknown=unknown,
+        step=step,
+        asked=asked,
+    ).to_text()
 
 
 def _wait(replica: Replica, asked: Asked) -> Generator[None, None, None]:
@@ -114,7 +136,8 @@ def _sample_batch(replica: Replica, snapshot: Snapshot) -> Generator[None, None,
     number = _next_number(replica, replica.ledger.last_batch(replica.index), snapshot)
     asked = _ask(replica, replica.children, snapshot, number)
     if asked.proposals:
-        batch = replica.ledger.admit(replica.index, number, asked.proposals, snapshot.versions, asked.after)
+        admitted = asked.proposals, snapshot.versions, asked.after, asked.origin
+        batch = replica.ledger.admit(replica.index, number, *admitted)
         if batch is not None:
             _forget_weights(replica, asked, batch.children)
         return batch, batch is None and _is_outdated(replica, asked)
@@ -190,7 +213,8 @@ def _stream(replica: Replica, snapshot: Snapshot, submitted: set[int]) -> Genera
         place = (before,) if before else ()
         asked = _ask(replica, missing, snapshot, number, *place)
         if asked.proposals:
-            stream = ledger.add_children(replica.index, number, before, asked.proposals, snapshot.versions, asked.after)
+            added = asked.proposals, snapshot.versions, asked.after, asked.origin
+            stream = ledger.add_children(replica.index, number, before, *added)
             if _is_outdated(replica, asked) and stream.unbatched == before:
                 return True
             _forget_weights(replica, asked, stream.outstanding)

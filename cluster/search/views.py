@@ -22,6 +22,7 @@ class ViewChildren:
 
     def __init__(self, ledger: ReplicaLedger, history: Callable[[], Sequence[ChildRecord]]) -> None:
         self._ledger, self._history = ledger, history
+        self._since: Sequence[ChildRecord] = ()  # those that have ended since then, when they were read
         self.completed = ledger.completed()
         """How many children had ended when the view was made."""
 
@@ -33,12 +34,26 @@ class ViewChildren:
         """Return the children that were sampled and have not ended."""
         return self._children[1]
 
+    def known(self) -> tuple[int, tuple[int, ...]]:
+        """Return the last child in the view, and the children up to it that are not in it; 0 if nobody has looked.
+
+        A child that was sampled between the two reads of the ledger is in the view only if it has ended by the second.
+        """
+        if "_children" not in self.__dict__:
+            return 0, ()
+        count = sum(map(len, self._children))
+        if all(child.id <= count for child in self._since):
+            return count, ()  # only one of these can have an id beyond another that is not in the view
+        ids = {child.id for children in self._children for child in children}
+        return max(ids), tuple(child for child in range(1, max(ids)) if child not in ids)
+
     @cached_property
     def _children(self) -> tuple[Sequence[ChildRecord], Sequence[ChildRecord]]:
         # In this order: a child that ends between the two calls is in both answers, and not in neither.
         pending = self._ledger.pending()
         history = self._history()
         ended, since = history[: self.completed], history[self.completed :]
+        self._since = since
         if since:
             open_again = {child.id: replace(child, outcome=None, reward=None) for child in since}
             pending = sorted(({child.id: child for child in pending} | open_again).values(), key=lambda child: child.id)

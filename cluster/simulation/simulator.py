@@ -251,7 +251,7 @@ def _maker(config: RunConfig, trainer: ChildTrainer | None) -> Callable[[int, Ev
     store = local_store(config, "simulated", searcher=fake)
 
     def make(index: int, evaluator: Evaluator, ledger: Any) -> Replica:
-        replica = make_replica(config, index, store, evaluator, ledger)
+        replica = replace(make_replica(config, index, store, evaluator, ledger), records_origins=False)
         return replace(replica, searcher=fake) if fake else replica
 
     return make

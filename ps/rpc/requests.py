@@ -61,6 +61,7 @@ def push_requests(
         "client": push.client,
         "sequence": push.sequence,
         "rates": push.rates,
+        "note": push.note,
         "parts": [
             ps_pb2.PushPart(shard=shard, seen_version=part.seen_version, seen_applied=part.seen_applied)
             for shard, part in pushes.items()

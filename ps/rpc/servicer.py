@@ -93,6 +93,7 @@ class Servicer:
                         seen_version=part.seen_version,
                         seen_applied=part.seen_applied,
                         rates=dict(head.rates),
+                        note=head.note,
                     )
                     for part, gradients in zip(head.parts, slices, strict=True)
                 }

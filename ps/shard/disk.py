@@ -5,6 +5,8 @@ from pathlib import Path
 from ps.errors import NotDurable
 from ps.shard.journal import Content, Journal
 from ps.shard.messages import ShardState
+from ps.shard.order import Start
+from ps.shard.order_log import SYNC_EVERY, OrderLog
 from ps.shard.shard import Shard
 from ps.shard.snapshot import SnapshotFile
 from ps.status import ShardStatus
@@ -18,6 +20,7 @@ class ShardDisk:
         self._file = SnapshotFile(directory, layout, index)
         self.index = index
         """The shard's number."""
+        self._order = OrderLog(directory, index)
         self._journal: Journal | None = None
         self._number = 0
         self._in_file = 0  # the number of the state that the file has
@@ -34,8 +37,11 @@ class ShardDisk:
             if loaded is not None:
                 state, fell_back = loaded
                 shard.restore(state)
+                before, order = shard.incarnation, shard.order
                 # The previous file may be one incarnation behind the lost one, whose number must not be reused.
                 shard.restart(2 if fell_back else 1)
+                self._order.start(Start(shard.incarnation, before, order.count, order.pushes))
+                order.forget(order.count)
             state = self.next_state(shard)
             self.write_file(state)
         except OSError as error:
@@ -59,6 +65,23 @@ class ShardDisk:
             self._journal.append([(self.index, self.content(state))])
         else:
             self.write_file(state)
+
+    def record_order(self, shard: Shard) -> None:
+        """Record in the log which pushes the shard has applied, once they are committed; never an error.
+
+        The log is brought to the disk here only where each commit takes as long; see `sync_order`.
+        """
+        self._order.append(shard.order, shard.incarnation)
+        if self._journal is None and len(shard.order.tail) >= SYNC_EVERY:
+            shard.order.forget(self._order.sync())
+
+    def sync_order(self) -> int:
+        """Bring the log to the disk; return the number of the last push that is certain to be in it."""
+        return self._order.sync()
+
+    def close(self) -> None:
+        """Close the log of the order."""
+        self._order.close()
 
     def write_file(self, state: ShardState) -> None:
         """Write a state into the shard's own file, unless it has it.

@@ -15,6 +15,7 @@ from ps.shard.batch import Batch, PushQueue
 from ps.shard.disk import ShardDisk
 from ps.shard.leases import Leases
 from ps.shard.messages import ShardAck, ShardPush, ShardState, ShardValues
+from ps.shard.order_log import SYNC_EVERY
 from ps.shard.shard import Shard
 from ps.status import ShardStatus
 from ps.store import Layout
@@ -179,6 +180,7 @@ class DurableShard:
             if failure is None:
                 if batch.state is not None:
                     self._durable, self._dirty = batch.state, False
+                self._record_order()
                 batch.reply()
             else:
                 self._roll_back()
@@ -195,8 +197,13 @@ class DurableShard:
         """
         with self._lock:
             state = self._durable
+            unsure = len(self._shard.order.tail)
         if state is not None and self.disk is not None:
             self.disk.write_file(state)
+            if unsure >= SYNC_EVERY:
+                number = self.disk.sync_order()
+                with self._lock:
+                    self._shard.order.forget(number)
 
     def leave(self, client: str) -> None:
         """See `Shard.leave`; as durable on return as a push.
@@ -229,6 +236,8 @@ class DurableShard:
             if self._closed.is_set():
                 return
             self._closed.set()
+            if self.disk is not None:
+                self.disk.close()
         if self._writer is not None:
             self._writer.join()
             self._write_if_dirty()
@@ -249,6 +258,13 @@ class DurableShard:
         with self._lock:
             self._require_writable()
             self._transact(lambda: self._mark_dirty(change()))
+
+    def _record_order(self) -> None:
+        """Record the order of what was applied, or forget it where nothing is written."""
+        if self.disk is not None:
+            self.disk.record_order(self._shard)
+        else:
+            self._shard.order.forget(self._shard.order.count)
 
     def _mark_dirty(self, changed: bool) -> None:
         self._dirty |= changed

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ps.identifiers import check_push_id, check_rates
+from ps.identifiers import check_note, check_push_id, check_rates
 from ps.slices import Slices
 
 
@@ -19,6 +19,7 @@ class ShardPush:
         seen_version: the shard's version at the client's pull.
         seen_applied: the client's highest sequence that the shard had applied at the pull.
         rates: the rates of all groups in the `Push`, whether or not the shard has a part of them.
+        note: that of the `Push`.
 
     Raises:
         ValueError: a field is invalid.
@@ -30,10 +31,12 @@ class ShardPush:
     seen_version: int
     seen_applied: int = 0
     rates: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
 
     def __post_init__(self) -> None:
         check_push_id(self.client, self.sequence)
         check_rates(self.rates)
+        check_note(self.note)
         if self.seen_version < 0:
             raise ValueError(f"`seen_version` must be 0 or more, got {self.seen_version}")
         if self.seen_applied < 0:

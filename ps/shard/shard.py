@@ -9,6 +9,7 @@ from ps.errors import LostPushes, NotInitialized, StoreError, UnknownParameter
 from ps.shard.deferred import Deferred, Kept, split
 from ps.shard.membership import Membership
 from ps.shard.messages import ShardAck, ShardPush, ShardState, ShardValues
+from ps.shard.order import Order
 from ps.shard.sums import Sums
 from ps.shard.vector import Vector
 from ps.slices import Slices
@@ -26,6 +27,7 @@ class _Mutable:
             has the key `clients` in a snapshot.
         sums: the pushes since each tensor's last step; for `accumulate` above 1 and for `sync`.
         deferred: what waits for the end of a round.
+        order: which pushes it has applied, of those that came with a note.
     """
 
     initialized: bool = False
@@ -36,6 +38,7 @@ class _Mutable:
     last_applied: dict[str, tuple[int, int]] = field(default_factory=dict)
     sums: Sums = field(default_factory=Sums)
     deferred: Deferred = field(default_factory=Deferred)
+    order: Order = field(default_factory=Order)
 
 
 class Shard:
@@ -153,6 +156,8 @@ class Shard:
                 state.version += self._step(self._kept(push, gradients), push.rates)
             state.version += self._end_round(push.client)
             self.settle(expired, push.client)
+            if push.note:
+                state.order.add(state.version, push.client, push.sequence, push.note)
         return ShardAck(state.version, state.incarnation, staleness, duplicate, self._is_too_stale(staleness))
 
     def leave(self, client: str, expired: Set[str] = frozenset()) -> bool:
@@ -175,6 +180,16 @@ class Shard:
     def restart(self, starts: int = 1) -> None:
         """Increase the incarnation by `starts`."""
         self._state.incarnation += starts
+
+    @property
+    def incarnation(self) -> int:
+        """How often the shard has been started or restored."""
+        return self._state.incarnation
+
+    @property
+    def order(self) -> Order:
+        """Which pushes it has applied, of those that came with a note."""
+        return self._state.order
 
     def status(self) -> ShardStatus:
         """Return the counters, without those of the snapshot file."""
@@ -204,7 +219,8 @@ class Shard:
             "membership": self._membership.to_json(),
         }
         more = {**state.sums.tensors(), **state.deferred.tensors()}
-        return ShardState(self._vector.state(more), metadata | state.sums.to_json() | state.deferred.to_json())
+        metadata |= state.sums.to_json() | state.deferred.to_json() | state.order.to_json()
+        return ShardState(self._vector.state(more), metadata)
 
     def restore(self, saved: ShardState) -> None:
         """Restore a copy of the state that `state` returned for a shard of the same layout and index."""
@@ -219,6 +235,7 @@ class Shard:
             last_applied={client: (number, staleness) for client, (number, staleness) in metadata["clients"].items()},
             sums=Sums.restored(saved.tensors, metadata),
             deferred=Deferred.restored(saved.tensors, metadata),
+            order=Order.restored(metadata),
         )
         self._membership.restore(metadata.get("membership", {}))
 

@@ -95,7 +95,7 @@ class PulledPart(_message.Message):
     def __init__(self, shard: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., version: _Optional[int] = ..., incarnation: _Optional[int] = ..., applied: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class PushRequest(_message.Message):
-    __slots__ = ("target", "client", "sequence", "seen_version", "chunk", "size_bytes", "seen_applied", "rates", "parts", "tensors")
+    __slots__ = ("target", "client", "sequence", "seen_version", "chunk", "size_bytes", "seen_applied", "rates", "parts", "tensors", "note")
     class RatesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -113,6 +113,7 @@ class PushRequest(_message.Message):
     RATES_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
     TENSORS_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
     target: Target
     client: str
     sequence: int
@@ -123,7 +124,8 @@ class PushRequest(_message.Message):
     rates: _containers.ScalarMap[str, float]
     parts: _containers.RepeatedCompositeFieldContainer[PushPart]
     tensors: Tensors
-    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., client: _Optional[str] = ..., sequence: _Optional[int] = ..., seen_version: _Optional[int] = ..., chunk: _Optional[bytes] = ..., size_bytes: _Optional[int] = ..., seen_applied: _Optional[int] = ..., rates: _Optional[_Mapping[str, float]] = ..., parts: _Optional[_Iterable[_Union[PushPart, _Mapping]]] = ..., tensors: _Optional[_Union[Tensors, _Mapping]] = ...) -> None: ...
+    note: str
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., client: _Optional[str] = ..., sequence: _Optional[int] = ..., seen_version: _Optional[int] = ..., chunk: _Optional[bytes] = ..., size_bytes: _Optional[int] = ..., seen_applied: _Optional[int] = ..., rates: _Optional[_Mapping[str, float]] = ..., parts: _Optional[_Iterable[_Union[PushPart, _Mapping]]] = ..., tensors: _Optional[_Union[Tensors, _Mapping]] = ..., note: _Optional[str] = ...) -> None: ...
 
 class PushPart(_message.Message):
     __slots__ = ("shard", "seen_version", "seen_applied")

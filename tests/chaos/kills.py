@@ -106,7 +106,7 @@ class Search:
         machines: the cluster.
         name: the run's.
         max_children: of the run.
-        words: more flags.
+        words: more flags, which take the place of those that a synthetic search has.
         recipe: a synthetic search, or the recipe of another one, whose flags are all in `words`.
     """
 
@@ -124,7 +124,8 @@ class Search:
         sizes = {"workers": WORKERS, "replicas": REPLICAS, "shards": SHARDS, "children": CHILDREN}
         flags = sizes | {"child-seconds": CHILD_S} if recipe == "synthetic" else {}
         flags |= {"max-children": max_children}
-        options = [str(word) for flag, value in flags.items() for word in (f"--{flag}", value)]
+        flags = {f"--{flag}": value for flag, value in flags.items()}
+        options = [str(word) for flag, value in flags.items() if flag not in words for word in (flag, value)]
         self._driver = self._command("launch", recipe, "--name", name, *options, *words)
 
     def suffer(self, kills: Sequence[Kill]) -> None:

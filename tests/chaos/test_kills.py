@@ -1,5 +1,7 @@
 """Searches on a real Ray cluster that are killed again and again, each process and each node; nothing is lost by it.
 
+Afterwards each is replayed, to weights that are equal to the bit.
+
 Which tests kill at each step in the life of a child and of a push (here: the stages of `tests/chaos/kills.py`; replica,
 pool, distributed: `tests/cluster/test_*.py`; pushes, disks: `tests/chaos/test_*.py`):
 
@@ -26,6 +28,9 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from cluster.replay.record import read_record
+from cluster.replay.replay import replay
+from cluster.storage.run_folder import RunFolder
 from tests.chaos.invariants import check
 from tests.chaos.kills import BY_RAY, Kill, Kind, Push, Search, Stage, random_kills
 from tests.chaos.machines import Machines
@@ -71,6 +76,7 @@ def survive(machines: Machines, name: str, kills: Sequence[Kill]) -> None:
     finally:
         search.end()
     report = check(search.folder)
+    assert replay(read_record(RunFolder(search.folder))).children == report.children
     kinds = ", ".join(f"{count} x {kind.name}" for kind, count in Counter(kill.kind for kill in kills).items())
     print(f"{len(kills)} kills ({kinds}) in {time.monotonic() - begun:.0f} s: {report}")
     assert report.children == CHILDREN_EACH * (len(kills) + 2)

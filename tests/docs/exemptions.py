@@ -247,6 +247,7 @@ EXEMPT: Mapping[str, str] = {
     "python -m benchmarks.million_children --searchers reinforce --repetitions 1": BENCHMARK,
     "python -m benchmarks.recovery 3": BENCHMARK,
     "python -m benchmarks.metrics_cost": BENCHMARK,
+    "python -m benchmarks.replay_cost 8": BENCHMARK,
     "python -m benchmarks.metrics_cost 8": BENCHMARK,
     "python -m benchmarks.simulator real": BENCHMARK,
     "python -m benchmarks.simulator paper large": BENCHMARK,

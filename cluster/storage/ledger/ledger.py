@@ -176,6 +176,7 @@ class Ledger:
         proposals: Sequence[Proposal],
         versions: tuple[int, ...],
         after: int | None = None,
+        origin: str = "",
     ) -> Batch | None:
         """See `ReplicaLedger.admit`."""
         with self._transaction() as db:
@@ -186,7 +187,7 @@ class Ledger:
                     "INSERT INTO batches (replica, number, versions, sampled_at) VALUES (?, ?, ?, ?)",
                     (replica, number, json.dumps(versions), self._clock()),
                 )
-            self._sample(replica, number, admitted)
+            self._sample(replica, number, admitted, origin=origin)
         return self.open_batch(replica)
 
     def stream(self, replica: int) -> Stream:
@@ -210,11 +211,12 @@ class Ledger:
         proposals: Sequence[Proposal],
         versions: tuple[int, ...],
         after: int | None = None,
+        origin: str = "",
     ) -> Stream:
         """See `ReplicaLedger.add_children`."""
         with self._transaction() as db:
             if number > last_batch(db, replica) and unbatched == num_unbatched(db, replica):
-                self._sample(replica, NO_BATCH, self._admissible(proposals, after), versions)
+                self._sample(replica, NO_BATCH, self._admissible(proposals, after), versions, origin)
             return self.stream(replica)
 
     def form_batch(self, replica: int, number: int, size: int) -> None:
@@ -229,7 +231,12 @@ class Ledger:
         return () if after not in (None, last) else proposals[: max(0, self._max_children - last)]
 
     def _sample(
-        self, replica: int, batch: int, proposals: Sequence[Proposal], versions: tuple[int, ...] | None = None
+        self,
+        replica: int,
+        batch: int,
+        proposals: Sequence[Proposal],
+        versions: tuple[int, ...] | None = None,
+        origin: str = "",
     ) -> None:
         db = self._connection
         lanes = free_lanes(db, replica)
@@ -237,7 +244,7 @@ class Ledger:
             graph = self._graphs.add(proposal.architecture) if proposal.architecture else None
             lane = next(lanes) if isinstance(proposal.job, Steps) else None
             child, seed = Child(id=child_id, proposal=proposal, lane=lane), child_seed(self._seed, child_id)
-            insert_child(db, child, (replica, batch), graph, seed, self._clock(), versions)
+            insert_child(db, child, (replica, batch), graph, seed, self._clock(), (versions, origin))
 
     def start(
         self, child_id: int, worker: str, key: str | None = None, *, slot: int = 0, batch_size: int | None = None

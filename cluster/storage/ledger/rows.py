@@ -178,7 +178,7 @@ def insert_child(
     graph: int | None,
     seed: int,
     now: float,
-    versions: tuple[int, ...] | None,
+    sampled_from: tuple[tuple[int, ...] | None, str],
 ) -> None:
     """Insert a child.
 
@@ -189,13 +189,14 @@ def insert_child(
         graph: the key of the proposal's graph.
         seed: the child's.
         now: Unix time.
-        versions: of the shards, that it was sampled from; `None`: its batch's.
+        sampled_from: the versions of the shards that it was sampled from, `None` for its batch's; and the origin.
     """
     proposal, lane = child.proposal, child.lane
+    versions, origin = sampled_from
     db.execute(
         "INSERT INTO children (id, replica, batch, lane, steps_before, tokens, graph, architecture_id, log_prob, seed,"
-        " state, sampled_at, versions, notes, same_as, job)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'sampled', ?, ?, ?, ?, ?)",
+        " state, sampled_at, versions, origin, notes, same_as, job)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'sampled', ?, ?, ?, ?, ?, ?)",
         (
             child.id,
             *place,
@@ -208,6 +209,7 @@ def insert_child(
             seed,
             now,
             None if versions is None else json.dumps(versions),
+            origin or None,
             json.dumps(dict(proposal.notes), allow_nan=False, separators=(",", ":")) if proposal.notes else None,
             proposal.same_as,
             json.dumps(job_to_json(proposal.job), allow_nan=False) if proposal.job else None,

@@ -246,6 +246,9 @@ MIGRATIONS = (
     );
     """,
     VERSION_8,
+    """
+    ALTER TABLE children ADD COLUMN origin TEXT;         -- see `cluster.search.origin`; NULL: not recorded
+    """,
 )
 """The SQL that brings a file from version n (an empty one has 0) to n + 1."""
 

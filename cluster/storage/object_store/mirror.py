@@ -168,15 +168,17 @@ class Mirror:
         shards = [
             (kind, path)
             for kind, folder in ((SHARDS, self._folder.shards), (WEIGHTS, self._folder.weights))
-            for path in folder.glob("shard-*.safetensors")
-            if path.suffixes == [".safetensors"]
+            for path in folder.glob("shard-*")
+            if path.suffixes in ([".safetensors"], [".order"])
         ]
         checkpoints = [
             path
             for path in self._folder.checkpoints.glob("*")
             if path.suffix != ".tmp" and path.name[0] != "." and path.is_file()
         ]
-        return sorted(shards) + [(CHECKPOINTS, path) for path in sorted(checkpoints)]
+        # A log after its snapshot, so that it has at least as much.
+        in_order = sorted(shards, key=lambda one: (one[1].suffix == ".order", one))
+        return in_order + [(CHECKPOINTS, path) for path in sorted(checkpoints)]
 
     def _gone(self, present: set[Key]) -> list[Key]:
         """Return the files whose objects must be removed once the ledger as it will be read is in the store.

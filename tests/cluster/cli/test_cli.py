@@ -399,7 +399,7 @@ ALWAYS = {
     "--epochs", "--batch-size", "--train-fraction", "--learning-rate", "--weight-decay", "--momentum", "--max-seconds",
     "--max-attempts", "--on-failure", "--child-timeout", "--worker-silence", "--recycle-after",
     "--checkpoint-children", "--metrics-port", "--metrics-host", "--metrics-file-sd",
-    "--log-format", "--log-level", "--callback",
+    "--log-format", "--log-level", "--no-replay-log", "--callback",
     "--consistency", "--staleness-bound", "--on-stale", "--max-staleness",
     "--replicas", "--shards", "--children", "--workers", "--workers-per-process", "--gpus-per-child",
     "--accumulate", "--batching", "--threads-per-child",

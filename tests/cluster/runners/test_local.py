@@ -40,12 +40,12 @@ def search(config: RunConfig, storage: Path, name: str = "run") -> Status:
 
 
 def ledger(storage: Path, name: str = "run") -> dict[str, list[tuple[Any, ...]]]:
-    """Everything in the ledger but times."""
+    """Everything in the ledger but times, and how often the shards had been started."""
     db = sqlite3.connect(storage / name / "ledger.sqlite")
     found = {}
     for table in ("children", "attempts", "batches"):
         columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
-        kept = [c for c in columns if not c.endswith("_at") and c not in TIMES]
+        kept = [c for c in columns if not c.endswith("_at") and c not in (*TIMES, "origin")]
         found[table] = db.execute(f"SELECT {', '.join(kept)} FROM {table} ORDER BY 1, 2").fetchall()
     db.close()
     return found

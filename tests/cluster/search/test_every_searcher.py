@@ -1,10 +1,16 @@
 """Every searcher of the catalogue in the real loop: as one replica and as three, in both modes, and after any death."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cluster.replay.difference import NotReplayable
+from cluster.replay.record import read_record
+from cluster.replay.replay import replay
+from cluster.storage.run_folder import RunFolder
 from controller.catalogue import SEARCHERS
 from tests.cluster.search.test_replica import Run
 from tests.lengths import FACTOR
@@ -44,6 +50,17 @@ def weights(run: Run) -> dict[str, list[float]]:
     return {name: value.flatten().tolist() for name, value in values.items()}
 
 
+def check_replay(run: Run, searcher: str) -> None:
+    """Replay it, or see why that is refused."""
+    (run.folder / "config.json").write_text(json.dumps(replace(run.config, name="run").to_json()))
+    folder = RunFolder(run.folder)
+    if searcher in ("darts", "snas", "proxyless"):
+        with pytest.raises(NotReplayable, match="its parameters are learnt with the weights that its children share"):
+            read_record(folder)
+    else:
+        assert replay(read_record(folder)).children == CHILDREN
+
+
 def test_every_searcher_has_a_case() -> None:
     assert FLAGS.keys() == SEARCHERS.keys()
 
@@ -64,6 +81,8 @@ def test_a_search_is_whole_and_fixed_by_its_seed(tmp_path: Path, searcher: str, 
             assert space.decode([int(token) for token in tokens[1:-1].split(",")]).id == architecture
     assert contents(runs[0]) == contents(runs[1])
     assert weights(runs[0]) == weights(runs[1])
+    if FACTOR > 1 or (replicas, batching) == (3, "stream"):
+        check_replay(runs[0], searcher)
 
 
 @pytest.mark.parametrize("batching", ["barrier", "stream"])

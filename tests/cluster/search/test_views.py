@@ -41,3 +41,22 @@ def test_a_child_that_ends_while_a_view_is_read_is_pending_in_it() -> None:
     assert [child.id for child in children.pending()] == [3, 4, 5]
     assert all(child.outcome is None and child.reward is None for child in children.pending())
     assert ledger.ended == 5, "one child ended before the pending ones were read, and one before the history was"
+
+
+def test_a_view_says_which_children_are_in_it() -> None:
+    """Child 7 is sampled and ends between the two reads; child 6, which is sampled then, too, is not in it."""
+
+    class Growing(Ledger):
+        def history(self) -> list[ChildRecord]:
+            late = ChildRecord(id=7, tokens=(7,), architecture_id="", outcome=OUTCOME, reward=1.0)
+            return [*super().history(), late]
+
+    ledger = Growing(ended=2)
+    children = ViewChildren(ledger, ledger.history)  # pyright: ignore[reportArgumentType]
+    assert children.known() == (0, ()), "nobody has looked"
+    assert [child.id for child in children.pending()] == [3, 4, 5, 7]
+    assert children.known() == (7, (6,))
+    plain = Ledger(ended=2)
+    children = ViewChildren(plain, plain.history)  # pyright: ignore[reportArgumentType]
+    children.history()
+    assert children.known() == (5, ())

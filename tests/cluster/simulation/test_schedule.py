@@ -63,8 +63,9 @@ class Noting(MemoryLedger):
         proposals: Sequence[Proposal],
         versions: tuple[int, ...],
         after: int | None = None,
+        origin: str = "",
     ) -> Batch | None:
-        batch = super().admit(replica, number, proposals, versions, after)
+        batch = super().admit(replica, number, proposals, versions, after, origin)
         self.replicas |= {child.id: replica for child in (batch.children if batch else ())}
         return batch
 
@@ -76,8 +77,9 @@ class Noting(MemoryLedger):
         proposals: Sequence[Proposal],
         versions: tuple[int, ...],
         after: int | None = None,
+        origin: str = "",
     ) -> Stream:
-        stream = super().add_children(replica, number, unbatched, proposals, versions, after)
+        stream = super().add_children(replica, number, unbatched, proposals, versions, after, origin)
         self.replicas |= {child.id: replica for child in stream.outstanding}
         return stream
 

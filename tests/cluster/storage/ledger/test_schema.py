@@ -10,8 +10,8 @@ import pytest
 
 from cluster.config.run_config import RunConfig
 from cluster.monitoring.status import read_status
-from cluster.storage.ledger import graphs
-from cluster.storage.ledger.graphs import GraphTable, define_functions, pack
+from cluster.storage.ledger import compact, graphs
+from cluster.storage.ledger.graphs import GraphTable, pack
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.reader import reading
 from cluster.storage.ledger.schema import MIGRATIONS, RECORDED, TABLES, VERSION, LedgerVersionError, migrate
@@ -95,7 +95,8 @@ def test_every_earlier_version_ends_with_the_same_tables(start: int) -> None:
 
     new, old = (sqlite3.connect(":memory:", isolation_level=None) for _ in range(2))
     migrate(new, "new")
-    define_functions(old)
+    graphs.define_functions(old)
+    compact.define_functions(old)
     for number in range(start):
         old.executescript(MIGRATIONS[number] + f"; PRAGMA user_version = {number + 1};")
     migrate(old, "old")

@@ -315,7 +315,8 @@ def test_few_objects_are_kept_and_only_changes_are_written(states: list[Path], t
         live.go_on()
     assert len(segments(storage.objects)) <= 1 + 4 + 3
     copies = [(name.folder, name.file) for name in files(storage.objects)]
-    assert {key for key in copies if key[0] == "shards"} == {("shards", f"shard-{n:03d}.safetensors") for n in range(2)}
+    of_shards = {("shards", f"shard-{n:03d}.{suffix}") for n in range(2) for suffix in ("order", "safetensors")}
+    assert {key for key in copies if key[0] == "shards"} == of_shards
     assert max(copies.count(key) for key in copies) == NUM_KEPT
     mirror.round()
     before = dict(storage.objects)

@@ -1,0 +1,143 @@
+"""Reads what a run has recorded for a replay, and says where it has not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from cluster.config.run_config import RunConfig
+from cluster.formatting import counted
+from cluster.replay.difference import NotReplayable
+from cluster.replay.shard_history import end_of, normalised
+from cluster.runners.build import make_layout, make_parameters
+from cluster.search.origin import Origin
+from cluster.storage.ledger.queries.replays import (
+    ReplayedBatch,
+    ReplayedChild,
+    replayed_batches,
+    replayed_children,
+)
+from cluster.storage.ledger.reader import reading
+from cluster.storage.run_folder import RunFolder
+from controller.searcher import ParameterGroup, Searcher, shared_weights_of
+from ps.errors import StoreError
+from ps.shard.messages import ShardState
+from ps.shard.order import Order, Start
+from ps.shard.order_log import IncompleteOrder, Lineage, OrderLog, read_order
+from ps.shard.snapshot import SnapshotFile
+from ps.store import Layout
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """What a run has recorded.
+
+    Attributes:
+        config: the run's.
+        groups: the searcher's initial parameters.
+        layout: of the parameters, in which no client waits; `None` if there are none.
+        children: by id, in that order.
+        origins: what each was sampled from, by id.
+        batches: by replica and number.
+        lineages: of each shard, by incarnation.
+        states: each shard's newest snapshot.
+    """
+
+    config: RunConfig
+    groups: tuple[ParameterGroup, ...]
+    layout: Layout | None
+    children: Mapping[int, ReplayedChild]
+    origins: Mapping[int, Origin]
+    batches: Mapping[tuple[int, int], ReplayedBatch]
+    lineages: tuple[Mapping[int, Lineage], ...]
+    states: tuple[ShardState, ...]
+
+
+def read_record(folder: RunFolder) -> Record:
+    """Return what a run has recorded.
+
+    Raises:
+        NotReplayable: it runs, its searcher or its shards cannot be replayed, or it has not recorded all that it takes.
+        RunFolderError: the folder is damaged.
+    """
+    config = folder.read_config()
+    if folder.is_held():
+        raise NotReplayable(
+            f"the run {folder.name!r} is running: replay it once it has ended, or `{folder.command('stop')}`"
+        )
+    searcher = config.make_searcher()
+    _check(config, searcher)
+    groups = make_parameters(config, searcher)
+    layout = make_layout(config, folder.identity(config), groups) if groups else None
+    with reading(folder) as db:
+        children, batches = replayed_children(db), replayed_batches(db)
+    origins = _origins(folder, children)
+    lineages: list[Mapping[int, Lineage]] = []
+    states: list[ShardState] = []
+    for index in range(layout.shards if layout and children else 0):
+        assert layout is not None
+        state, found = _shard(folder, layout, index)
+        states.append(state)
+        lineages.append(found)
+    return Record(
+        config=config,
+        groups=groups,
+        layout=layout and _without_waiting(layout),
+        children=children,
+        origins=origins,
+        batches=batches,
+        lineages=tuple(lineages),
+        states=tuple(states),
+    )
+
+
+def _check(config: RunConfig, searcher: Searcher) -> None:
+    shared = shared_weights_of(searcher)
+    if shared is not None and shared.moves_strengths:
+        raise NotReplayable(
+            f"the searcher {config.searcher} cannot be replayed: its parameters are learnt with the weights that its"
+            " children share, by training"
+        )
+    if config.topology.consistency == "sync":
+        raise NotReplayable(
+            "a run with `consistency` sync cannot be replayed: the order in which its replicas join and leave is not"
+            " recorded"
+        )
+
+
+def _origins(folder: RunFolder, children: Mapping[int, ReplayedChild]) -> dict[int, Origin]:
+    without = [child_id for child_id, child in children.items() if not child.origin]
+    if without:
+        raise NotReplayable(
+            f"the run {folder.name!r} has not recorded what {counted(len(without), 'child')} of"
+            f" {len(children)} were sampled from, the first of them {without[0]}: it was launched with --no-replay-log,"
+            " or by an earlier version"
+        )
+    try:
+        return {child_id: Origin.from_text(child.origin) for child_id, child in children.items()}
+    except ValueError as error:
+        raise NotReplayable(f"the ledger {folder.ledger} is damaged: {error}") from error
+
+
+def _shard(folder: RunFolder, layout: Layout, index: int) -> tuple[ShardState, dict[int, Lineage]]:
+    """Return a shard's newest snapshot, and what its incarnations have applied."""
+    try:
+        state = SnapshotFile(folder.shards, layout, index).newest()
+        if state is None:
+            raise NotReplayable(f"shard {index} of the run {folder.name!r} has written nothing into {folder.shards}")
+        order, incarnation = Order.restored(state.metadata), state.metadata["incarnation"]
+        last = Start(incarnation, incarnation, order.count, order.pushes)
+        lineages = read_order(OrderLog(folder.shards, index).path, last)
+    except (IncompleteOrder, StoreError) as error:
+        raise NotReplayable(str(error)) from error
+    applied = state.metadata["pushes"] + state.metadata.get("dropped", 0)
+    if applied > order.count:
+        raise NotReplayable(
+            f"shard {index} of the run {folder.name!r} has applied {applied} updates, and recorded {order.count} of"
+            " them: the others came from an earlier version"
+        )
+    return state, normalised(lineages, end_of(lineages, incarnation, order.count))
+
+
+def _without_waiting(layout: Layout) -> Layout:
+    """Return the layout of shards that apply each push when it comes: the recorded order has all waiting in it."""
+    rules = replace(layout.consistency, mode="async", bound=0, members=())
+    return replace(layout, consistency=rules)
