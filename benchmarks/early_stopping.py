@@ -31,7 +31,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -50,10 +50,8 @@ SEEDS, MIN_SEEDS = 3, 2
 CHILDREN, RECORDED = 64, 300
 """Children of each search, and of the one that is recorded; each is trained for 8 epochs."""
 
-SEARCH = (
-    *("launch", "digits", "--local", "--searcher", "random", "--replicas", "1", "--train-fraction", "0.5"),
-    *("--initial-depth", "3", "--max-depth", "3"),
-)
+COMMON = ("--local", "--searcher", "random", "--replicas", "1", "--initial-depth", "3", "--max-depth", "3")
+DIGITS = ("launch", "digits", *COMMON, "--train-fraction", "0.5")
 """Small children, of which many are trained in minutes: three layers, and half of the training images."""
 
 RULES: dict[str, tuple[str, ...]] = {
@@ -94,13 +92,15 @@ class Found:
     metric: float
 
 
-def children(folder: Path, name: str, seed: int, *words: str, count: int = CHILDREN) -> Sequence[ChildRecord]:
+def children(
+    folder: Path, name: str, seed: int, *words: str, search: Sequence[str] = DIGITS, count: int = CHILDREN
+) -> Sequence[ChildRecord]:
     """Return the ended children of a search; what the folder lacks of it is searched first."""
     run, place = run_folder(folder, name), ["--storage-path", str(folder)]
     with contextlib.redirect_stdout(sys.stderr):
         if not run.config.exists():
             flags = ["--seed", str(seed), "--max-children", str(count), "--name", name]
-            code = nascluster([*SEARCH, *words, *flags, *place])
+            code = nascluster([*search, *words, *flags, *place])
         else:
             code = 0 if read_status(run, 0.0).state == "finished" else nascluster(["resume", name, *place])
     if code:
@@ -274,12 +274,23 @@ def main(arguments: list[str]) -> None:
             sys.exit("give the folder of the search and the file to write: record DIR FILE")
         record(Path(arguments[1]), Path(arguments[2]))
         return
-    seeds = int(arguments[0]) if arguments else SEEDS
-    if seeds < MIN_SEEDS:
-        sys.exit(f"give at least {MIN_SEEDS} seeds: one seed has no deviation, got {seeds}")
+    seeds = seeds_of(arguments)
     place = contextlib.nullcontext(arguments[1]) if len(arguments) > 1 else tempfile.TemporaryDirectory()
     with place as folder:
         results = rows(seeds, Path(folder))
+    print_table(results)
+
+
+def seeds_of(arguments: Sequence[str]) -> int:
+    """Return the number of seeds that the first argument gives."""
+    seeds = int(arguments[0]) if arguments else SEEDS
+    if seeds < MIN_SEEDS:
+        sys.exit(f"give at least {MIN_SEEDS} seeds: one seed has no deviation, got {seeds}")
+    return seeds
+
+
+def print_table(results: Mapping[str, Sequence[Found]]) -> None:
+    """Print what each rule gave."""
     print("| rule | stopped | epochs, % | seconds, % | best, % | the same best child |")
     print("|---|---|---|---|---|---|")
     for rule, ours in results.items():

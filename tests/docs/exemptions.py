@@ -221,6 +221,7 @@ EXEMPT: Mapping[str, str] = {
     "python -m child_trainer CELL.json --task text": PLACEHOLDER,
     # measurements
     "python -m benchmarks.early_stopping 3 DIR": BENCHMARK,
+    "python -m benchmarks.early_stopping_fashion_mnist 3 DIR DATA": BENCHMARK,
     "python -m benchmarks.early_stopping record DIR FILE": BENCHMARK,
     "python -m benchmarks.early_stopping time tests/controller/stopping/digits_curves.csv": BENCHMARK,
     "python -m benchmarks.early_stopping judge tests/controller/stopping/digits_curves.csv": BENCHMARK,
