@@ -155,4 +155,5 @@ def _flag_list(flags: Sequence[str]) -> Markup:
 def _flags(config: RunConfig) -> list[str]:
     """Return the flags of all settings that differ from the defaults."""
     settings = differences(config)
-    return [f"--{name} {value}" for name, value in settings.items() if name not in HIDDEN_SETTINGS]
+    texts = {name: " ".join(map(str, value)) if isinstance(value, tuple) else value for name, value in settings.items()}
+    return [f"--{name} {text}" for name, text in texts.items() if name not in HIDDEN_SETTINGS]
