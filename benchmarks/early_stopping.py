@@ -20,8 +20,8 @@ so far, of all that would have been, the orders in which the best child of all w
 training that are left; all of the children after the first 100.
 
 The fourth command prints the seconds of one core that a decision takes: the fit of a model of `curve` to the first 100
-and 200 recorded curves, and one question to each of the other rules with 12,800 children, as many as the paper of
-REINFORCE has.
+and 200 recorded curves, and questions to each of the other rules with 100 children, with 12,800, as many as the paper
+of REINFORCE has, and with a million. The first question is that of a run that was resumed.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -42,18 +42,16 @@ from cluster.monitoring.status import read_status
 from cluster.storage.find_run import run_folder
 from cluster.storage.ledger.reader import reading
 from controller.searcher import ChildRecord
-from controller.stopping.options import StoppingOptions
+from controller.stopping.options import Rule, StoppingOptions
 from controller.stopping.rules import make_stopper
-from controller.stopping.stopper import KnownCurve, Stopper
+from controller.stopping.stopper import KnownCurve, KnownCurves, Stopper
 
 SEEDS, MIN_SEEDS = 3, 2
 CHILDREN, RECORDED = 64, 300
 """Children of each search, and of the one that is recorded; each is trained for 8 epochs."""
 
-SEARCH = (
-    *("launch", "digits", "--local", "--searcher", "random", "--replicas", "1", "--train-fraction", "0.5"),
-    *("--initial-depth", "3", "--max-depth", "3"),
-)
+COMMON = ("--local", "--searcher", "random", "--replicas", "1", "--initial-depth", "3", "--max-depth", "3")
+DIGITS = ("launch", "digits", *COMMON, "--train-fraction", "0.5")
 """Small children, of which many are trained in minutes: three layers, and half of the training images."""
 
 RULES: dict[str, tuple[str, ...]] = {
@@ -66,8 +64,8 @@ RULES: dict[str, tuple[str, ...]] = {
 predicts from the first epoch, whose accuracy says too little to compare children by it."""
 
 
-MANY = 12_800
-"""Children that are known to the rules whose decisions are timed."""
+KNOWN, DECISIONS = (100, 12_800, 1_000_000), 1_000
+"""Children that have ended when decisions are timed, and how many decisions."""
 
 ORDERS, FIRST = 5, 100
 """Orders of recorded children, and the first ones of each, which do not count: `curve` learns from them."""
@@ -94,13 +92,15 @@ class Found:
     metric: float
 
 
-def children(folder: Path, name: str, seed: int, *words: str, count: int = CHILDREN) -> Sequence[ChildRecord]:
+def children(
+    folder: Path, name: str, seed: int, *words: str, search: Sequence[str] = DIGITS, count: int = CHILDREN
+) -> Sequence[ChildRecord]:
     """Return the ended children of a search; what the folder lacks of it is searched first."""
     run, place = run_folder(folder, name), ["--storage-path", str(folder)]
     with contextlib.redirect_stdout(sys.stderr):
         if not run.config.exists():
             flags = ["--seed", str(seed), "--max-children", str(count), "--name", name]
-            code = nascluster([*SEARCH, *words, *flags, *place])
+            code = nascluster([*search, *words, *flags, *place])
         else:
             code = 0 if read_status(run, 0.0).state == "finished" else nascluster(["resume", name, *place])
     if code:
@@ -179,16 +179,14 @@ def recorded(file: Path) -> list[KnownCurve]:
 
 def judged(curves: Sequence[KnownCurve], stopper: Stopper) -> list[KnownCurve]:
     """Return what is known of the children at the end of a search that trains one after another."""
-    known: list[KnownCurve] = []
+    known = KnownCurves()
     for curve in curves:
         end = len(curve.values)
         parts = (replace(curve, values=curve.values[:epoch], ended=False) for epoch in range(1, end))
         answers = (stopper.judge(part, known) for part in parts)
         stopped = next((answer for answer in answers if answer), None)
-        known.append(
-            replace(curve, values=curve.values[: stopped.epoch], stopped=True) if stopped is not None else curve
-        )
-    return known
+        known.add(replace(curve, values=curve.values[: stopped.epoch], stopped=True) if stopped is not None else curve)
+    return known.ended
 
 
 def judge(file: Path, orders: int) -> None:
@@ -227,13 +225,30 @@ def time_decisions(file: Path) -> None:
     for count in (100, 200):
         seconds = [_seconds(partial(CurveModel.fitted, curves[:count], epoch, 0)) for epoch in epochs]
         print(f"a model of {count} curves: {_spread(seconds, '.1f')} s, the longest {max(seconds):.1f} s", flush=True)
-    known = [replace(curves[number % len(curves)], child_id=number + 1) for number in range(MANY)]
-    child = KnownCurve(child_id=MANY + 1, values=(0.0, 0.0), ended=False)
     for rule in ("median", "halving"):
-        stopper = make_stopper(StoppingOptions(early_stop=rule), len(epochs) + 2, 0, lower_is_better=False)
-        assert stopper is not None
-        milliseconds = [1_000 * _seconds(partial(stopper.judge, child, known)) for _ in range(20)]
-        print(f"a decision by {rule} with {MANY:,} children: {_spread(milliseconds, '.0f')} ms")
+        for count in KNOWN:
+            first, later = _milliseconds(rule, curves, count)
+            print(
+                f"a decision by {rule} with {count:,} children: the first {first:.1f} ms, each of {len(later):,} more,"
+                f" each after another child has ended, {_spread(later, '.3f')} ms",
+                flush=True,
+            )
+
+
+def _milliseconds(rule: Rule, curves: Sequence[KnownCurve], count: int) -> tuple[float, list[float]]:
+    """Return what the first decision with so many ended children takes, and what others take as more children end."""
+    ended = (replace(curves[number % len(curves)], child_id=number + 1) for number in range(count + DECISIONS))
+    known = KnownCurves(next(ended) for _ in range(count))
+    child = KnownCurve(child_id=count + DECISIONS + 1, values=(0.0, 0.0), ended=False)
+    stopper = make_stopper(StoppingOptions(early_stop=rule), len(curves[0].values), 0, lower_is_better=False)
+    assert stopper is not None
+
+    def decide(another: KnownCurve) -> None:
+        known.add(another)
+        stopper.judge(child, known)
+
+    first = 1_000 * _seconds(partial(stopper.judge, child, known))
+    return first, [1_000 * _seconds(partial(decide, another)) for another in ended]
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -259,12 +274,23 @@ def main(arguments: list[str]) -> None:
             sys.exit("give the folder of the search and the file to write: record DIR FILE")
         record(Path(arguments[1]), Path(arguments[2]))
         return
-    seeds = int(arguments[0]) if arguments else SEEDS
-    if seeds < MIN_SEEDS:
-        sys.exit(f"give at least {MIN_SEEDS} seeds: one seed has no deviation, got {seeds}")
+    seeds = seeds_of(arguments)
     place = contextlib.nullcontext(arguments[1]) if len(arguments) > 1 else tempfile.TemporaryDirectory()
     with place as folder:
         results = rows(seeds, Path(folder))
+    print_table(results)
+
+
+def seeds_of(arguments: Sequence[str]) -> int:
+    """Return the number of seeds that the first argument gives."""
+    seeds = int(arguments[0]) if arguments else SEEDS
+    if seeds < MIN_SEEDS:
+        sys.exit(f"give at least {MIN_SEEDS} seeds: one seed has no deviation, got {seeds}")
+    return seeds
+
+
+def print_table(results: Mapping[str, Sequence[Found]]) -> None:
+    """Print what each rule gave."""
     print("| rule | stopped | epochs, % | seconds, % | best, % | the same best child |")
     print("|---|---|---|---|---|---|")
     for rule, ours in results.items():

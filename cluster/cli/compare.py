@@ -83,6 +83,7 @@ def compare(arguments: list[str]) -> int:
         RECIPE`: reinforce:entropy-bonus=0.1,children=1. All other flags of that command (such as --data, --seed,
         --replicas, --population) can follow here, and apply to all searchers. Finished searches are kept: after
         Ctrl-C the same command resumes. With --all every searcher joins that can, and the others are named with why.
+        With --objective (such as latency=min) searches of a table are also judged by the hypervolume of their front.
         """
         options = _Options(recipe, searchers, everything, budget, seeds, output, processes, open_browser)
         return lambda: _compare(options, flags)

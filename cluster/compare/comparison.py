@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from child_trainer.tasks.catalogue import load_table, names_of
 from child_trainer.tasks.lookup_table import Table
 from cluster.compare.plan import (
+    OBJECTIVES,
     Entrant,
     Limit,
     Plan,
@@ -23,6 +24,7 @@ from cluster.compare.plan import (
 from cluster.compare.process_pool import Job, run_jobs
 from cluster.compare.search_result import ResultError, Searches, SearchResult, searches
 from cluster.compare.standings import Best, Summary, summarize
+from cluster.compare.table_front import TableFront
 from cluster.config.flags import UsageError, flag_of, flags_among, flags_not_among, parse_run, value_of
 from cluster.config.recipes import configuration, find_recipe
 from cluster.config.run_config import MAX_CHILDREN, RunConfig
@@ -32,9 +34,6 @@ from cluster.runners.sample_files import START
 from cluster.storage.dataset_cache import local_data, located
 from controller.catalogue import SEARCHERS
 from controller.searcher import keeps_weights, shared_weights_of
-
-OBJECTIVES = ("--objective", "--target", "--target-weights")
-"""Flags of searches with several objectives."""
 
 
 def searchers_that_fit(recipe: str, flags: Sequence[str], limit: Limit) -> tuple[list[str], dict[str, str]]:
@@ -50,7 +49,8 @@ def searchers_that_fit(recipe: str, flags: Sequence[str], limit: Limit) -> tuple
         try:
             # First without a limit: where more children would not help, that they are too few is not the reason.
             for children in (MAX_CHILDREN, limit.children or MAX_CHILDREN):
-                _check_entrant(make_entrant(name, replace(base, max_children=children), recipe))
+                shared = replace(base, max_children=children)
+                _check_entrant(make_entrant(name, shared, recipe, flags_among(flags, OBJECTIVES)))
         except ValueError as error:
             others[name] = str(error).removeprefix(f"{name!r}: ")
         else:
@@ -67,11 +67,17 @@ def plan_comparison(
         ValueError: an option is invalid, or the options do not fit together.
     """
     base = _shared_settings(recipe, words, flags)
-    plan = make_plan(recipe, base, words, seeds, limit, flags_among(flags, searcher_flags(words)))
+    plan = make_plan(recipe, base, words, seeds, limit, flags_among(flags, searcher_flags(words) | OBJECTIVES))
     if limit.seconds is not None and base.task.entry.family != "table":
         raise UsageError(
             f"a budget in seconds needs a task that knows the cost of a child ({', '.join(names_of('table'))}), and"
             f" {base.task.task!r} does not: use a budget in children"
+        )
+    costs = plan.config.objectives.costs
+    if costs and base.task.entry.family != "table":
+        raise UsageError(
+            f"`objective` {costs[0].name} needs a task whose front is known, as searches are judged by their share of"
+            f" its hypervolume: a table ({', '.join(names_of('table'))}), and {base.task.task!r} is none"
         )
     table = None
     if base.task.entry.family == "table":
@@ -86,17 +92,17 @@ def plan_comparison(
         check_data(base.task)
     for entrant in plan.entrants:
         _check_entrant(entrant)
+    if costs and table is not None:
+        plan = replace(plan, front=TableFront.of(table, costs))
     return plan if table is None or limit.seconds is None else _bounded(plan, table, limit.seconds), table
 
 
 def _shared_settings(recipe: str, words: Sequence[str], flags: Sequence[str]) -> RunConfig:
-    """Return the settings that all searchers share: the recipe with the flags that are none of a searcher's."""
+    """Return the settings that all searchers share: the recipe with the flags that are not each searcher's own."""
     base_recipe = configuration(find_recipe(recipe), None, value_of(flags, "--task"))
     if START in map(flag_of, flags):
         raise UsageError(f"`{START}` is not for a comparison, in which each searcher begins by itself")
-    if several := next((flag for flag in map(flag_of, flags) if flag in OBJECTIVES), None):
-        raise UsageError(f"`{several}` is not for a comparison, which ranks children by their metric alone")
-    base = parse_run(base_recipe, flags_not_among(flags, searcher_flags(words)), recipe)
+    base = parse_run(base_recipe, flags_not_among(flags, searcher_flags(words) | OBJECTIVES), recipe)
     check_common(base, base_recipe)
     return replace(base, local=True, task=replace(base.task, data=located(base.task.data)))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from child_trainer.outcome import Measure
 from cluster.compare.plan import BASELINE
 from cluster.compare.standings import Figure, Standing, Summary
+from cluster.compare.table_front import TableFront
 from cluster.formatting import metric_name
 from controller.statistics import LEVEL, Interval
 
@@ -14,6 +15,10 @@ FEW_SEEDS = 20
 
 COVERAGE = {2: 0.50, 3: 0.75, 5: 0.84, 10: 0.90}
 """Share of intervals that contain the true mean of normal values, by number of seeds (docs/compare.md)."""
+
+
+SHARE = Measure.ACCURACY
+"""Shares are displayed as accuracies are: in percent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,10 @@ def table(summary: Summary) -> Table:
     """Return the standings, one row per searcher."""
     unit = percent(summary.measure)
     metric = f"{metric_name(summary.measure)}{unit}"
-    head = ["searcher", "children", f"best {metric}"]
+    head = ["searcher", "children"]
+    if front := summary.plan.front:
+        head += ["hypervolume, %", f"of {len(front.points):,} on the front", f"ahead of {BASELINE}"]
+    head.append(f"best {metric}")
     tested = all(standing.test for standing in summary.standings)
     if summary.best:
         head.append("regret")
@@ -41,6 +49,8 @@ def table(summary: Summary) -> Table:
 def _row(summary: Summary, standing: Standing) -> list[str]:
     measure = summary.measure
     row = [standing.label, _children(standing)]
+    if (share := standing.hypervolume) is not None:
+        row += [_figure(share, SHARE), f"{standing.found:.2f}", _ahead(share, SHARE)]
     last = standing.metric
     for figure in (standing.metric, standing.test):
         if figure is not None:
@@ -48,8 +58,12 @@ def _row(summary: Summary, standing: Standing) -> list[str]:
             if figure.regret is not None:
                 row.append(value(figure.regret.mean, measure))
             last = figure
-    row.append("" if last.ahead is None else _bounds(last.ahead, measure, signed=True))
+    row.append(_ahead(last, measure))
     return row
+
+
+def _ahead(figure: Figure, measure: Measure) -> str:
+    return "" if figure.ahead is None else _bounds(figure.ahead, measure, signed=True)
 
 
 def notes(summary: Summary) -> list[str]:
@@ -58,6 +72,8 @@ def notes(summary: Summary) -> list[str]:
         f"Means over {len(summary.plan.seeds):,} seeds ± their standard deviation, in brackets the"
         f" {LEVEL:.0%} bootstrap interval of the mean."
     ]
+    if summary.plan.front:
+        sentences.append(_on_hypervolume(summary.plan.front, summary.measure))
     if summary.best:
         best = f"Regret is the distance to the best of the table: {_best(summary, summary.best.metric, 'metric')}"
         if summary.best.test is not None:
@@ -74,6 +90,18 @@ def notes(summary: Summary) -> list[str]:
             f" normal values: {shares}."
         )
     return [*sentences, *_cautions(summary)]
+
+
+def _on_hypervolume(front: TableFront, measure: Measure) -> str:
+    """Return what the hypervolume is."""
+    metric, *costs = front.reference
+    shown = f"{value(metric if measure.lower_is_better else -metric, measure)}{' %' if percent(measure) else ''}"
+    worst = ", ".join((shown, *(cost.text(most) for cost, most in zip(front.costs, costs, strict=True))))
+    names = " and ".join((metric_name(measure), *(cost.words for cost in front.costs)))
+    return (
+        f"Hypervolume is what the children dominate in {names}, as a share of what the front of the table dominates, up"
+        f" to the worst of each on that front: {worst}. Beside it is how many points of that front were found."
+    )
 
 
 def _cautions(summary: Summary) -> Iterator[str]:

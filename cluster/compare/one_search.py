@@ -10,6 +10,7 @@ from child_trainer.tasks.lookup_table import Table
 from child_trainer.training.task import Task
 from cluster.compare.plan import Limit
 from cluster.compare.search_result import SearchResult
+from cluster.compare.table_front import point
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.runners.build import local_store
@@ -91,6 +92,7 @@ def make_result(config: RunConfig, children: Sequence[ChildRecord], task: Task) 
     """Return the result of these children, with the test metrics of a tabular task."""
     judged = [(child, child.outcome) for child in children if child.outcome is not None]
     space: SearchSpace = config.search_space
+    costs = config.objectives.costs
     return SearchResult(
         seed=config.seed,
         architectures=tuple(child.architecture_id for child, _ in judged),
@@ -101,6 +103,7 @@ def make_result(config: RunConfig, children: Sequence[ChildRecord], task: Task) 
             task.test_metric(space.decode(child.tokens)) if isinstance(task, Table) and not outcome.failure else None
             for child, outcome in judged
         ),
+        points=tuple(point(outcome, costs) for _, outcome in judged) if costs else (),
     )
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from cluster.compare.markdown_table import notes, percent, scaled, table
+from child_trainer.outcome import Measure
+from cluster.compare.markdown_table import SHARE, notes, percent, scaled, table
 from cluster.compare.plan import Plan
 from cluster.compare.standings import Figure, Standing, Summary
 from cluster.config.recipes import differences
@@ -72,16 +73,20 @@ def _caption(summary: Summary) -> str:
 
 
 def _charts(summary: Summary) -> list[Markup]:
-    metric = metric_name(summary.measure)
-    charts = [
+    metric, charts = metric_name(summary.measure), list[Markup]()
+    if shares := [(standing, standing.hypervolume) for standing in summary.standings if standing.hypervolume]:
+        label = "hypervolume, % of the table's"
+        charts.append(_chart(summary, "Hypervolume of the children's front", label, shares, 1.0, SHARE))
+    charts.append(
         _chart(
             summary,
             f"Best {metric}",
             f"{metric}{percent(summary.measure)}",
             [(standing, standing.metric) for standing in summary.standings],
             summary.best and summary.best.metric,
+            summary.measure,
         )
-    ]
+    )
     tested = [(standing, standing.test) for standing in summary.standings if standing.test]
     if tested:
         name = f"test {summary.measure}"
@@ -93,17 +98,22 @@ def _charts(summary: Summary) -> list[Markup]:
                 f"{name}{percent(summary.measure)}",
                 tested,
                 optimum,
+                summary.measure,
             )
         )
     return charts
 
 
 def _chart(
-    summary: Summary, title: str, label: str, figures: Sequence[tuple[Standing, Figure]], optimum: float | None
+    summary: Summary,
+    title: str,
+    label: str,
+    figures: Sequence[tuple[Standing, Figure]],
+    optimum: float | None,
+    measure: Measure,
 ) -> Markup:
     unit, name = (1.0, "children") if summary.plan.limit.children else time_unit(summary.grid[-1])
     places = [place / unit for place in summary.grid]
-    measure = summary.measure
     lines: list[Line] = []
     for style, (standing, figure) in enumerate(figures):
         known = [(at, bounds) for at, bounds in zip(places, figure.curve, strict=True) if bounds]
@@ -145,4 +155,5 @@ def _flag_list(flags: Sequence[str]) -> Markup:
 def _flags(config: RunConfig) -> list[str]:
     """Return the flags of all settings that differ from the defaults."""
     settings = differences(config)
-    return [f"--{name} {value}" for name, value in settings.items() if name not in HIDDEN_SETTINGS]
+    texts = {name: " ".join(map(str, value)) if isinstance(value, tuple) else value for name, value in settings.items()}
+    return [f"--{name} {text}" for name, text in texts.items() if name not in HIDDEN_SETTINGS]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
+from cluster.compare.table_front import TableFront
 from cluster.config.durations import UNITS_S, parse_seconds
 from cluster.config.flags import UsageError, flags_among, parse_run
 from cluster.config.recipes import changed
@@ -12,8 +13,14 @@ from cluster.formatting import counted
 from controller.catalogue import SEARCHERS
 from controller.own_parts import find_searcher
 
-OWN_OPTIONS = ("searcher_options", "topology", "reward", "files")
-"""Fields that each searcher may set for itself: they concern how it learns, not what is judged."""
+OWN_OPTIONS = ("searcher_options", "topology", "reward", "objectives", "files")
+"""Fields that each searcher may set for itself: they concern how it learns, not what is judged.
+
+Of the objectives these are the targets. What counts beside the metric all share.
+"""
+
+OBJECTIVES = frozenset({"--objective", "--target", "--target-weights"})
+"""Flags of searches with several objectives. Searchers differ in which of them they need, and so each has them."""
 
 BASELINE = "random"
 """The searcher to which all others are compared."""
@@ -83,12 +90,14 @@ class Plan:
         entrants: the searchers, random search included.
         seeds: the seeds with which each searcher runs.
         limit: budget of each search.
+        front: the table's, of searches with several objectives.
     """
 
     recipe: str
     entrants: tuple[Entrant, ...]
     seeds: range
     limit: Limit
+    front: TableFront | None = None
 
     @property
     def config(self) -> RunConfig:
@@ -112,7 +121,7 @@ def make_plan(
         words: one per searcher, perhaps with options: `reinforce:entropy-bonus=0.1,children=1`.
         seeds: number of seeds.
         limit: budget of each search.
-        flags: options of searchers, applied to those that have them.
+        flags: options of searchers, applied to those that have them, and objectives.
 
     Raises:
         ValueError: a word names no searcher or occurs twice, or there are too few or too many seeds.
@@ -124,7 +133,7 @@ def make_plan(
     base = replace(base, max_children=limit.children or MAX_CHILDREN)
     entrants = [make_entrant(word, base, recipe, flags) for word in words]
     if not any(entrant.config.searcher == BASELINE for entrant in entrants):
-        entrants.append(make_entrant(BASELINE, base, recipe))
+        entrants.append(make_entrant(BASELINE, base, recipe, flags_among(flags, OBJECTIVES)))
     return Plan(recipe=recipe, entrants=tuple(entrants), seeds=range(base.seed, base.seed + seeds), limit=limit)
 
 
@@ -135,7 +144,7 @@ def make_entrant(word: str, base: RunConfig, recipe: str, flags: Sequence[str] =
         word: the searcher, one of ours or `FILE.py:NAME`, perhaps with options.
         base: the settings that all searchers share.
         recipe: name of the recipe.
-        flags: options of searchers that were given for all; this one takes those that it has.
+        flags: objectives, and options of searchers that were given for all; this one takes those that it has.
 
     Raises:
         ValueError: there is no such searcher or option, or the option belongs to another searcher.
@@ -147,16 +156,18 @@ def make_entrant(word: str, base: RunConfig, recipe: str, flags: Sequence[str] =
         if not (option.strip() and equals and value.strip()):
             raise UsageError(f"{word!r} must be SEARCHER or SEARCHER:OPTION=VALUE,OPTION=VALUE, got {part!r} in it")
         arguments += [f"--{option.strip().replace('_', '-')}", *value.split()]
+    if "--objective" in arguments:
+        raise UsageError(f"{word!r} sets `objective`, which all searchers share: give it as a flag, `--objective`")
     try:
         common = base.with_searcher(name)
         known_flags = {f"--{f.name.replace('_', '-')}" for f in fields(common.searcher_options)}
-        config = parse_run(common, [*flags_among(flags, known_flags), *arguments], recipe)
+        config = parse_run(common, [*flags_among(flags, known_flags | OBJECTIVES), *arguments], recipe)
     except ValueError as error:
         raise UsageError(f"{word!r}: {error}") from error
     if wrong := next((f for f in changed(config, common) if f not in OWN_OPTIONS), None):
         raise UsageError(
-            f"{word!r} sets `{wrong}`, which all searchers share; a searcher may set its own options, the topology"
-            " and the reward"
+            f"{word!r} sets `{wrong}`, which all searchers share; a searcher may set its own options, the topology,"
+            " the reward and targets"
         )
     return Entrant(label=word, config=config)
 

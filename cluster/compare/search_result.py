@@ -31,6 +31,7 @@ class SearchResult:
         rewards: rewards from which the searcher learnt.
         seconds: cost of each child.
         tests: test metrics, which no searcher sees; `None` where unknown.
+        points: metric and costs, of which lower is better, see `table_front.point`; none of searches by metric alone.
     """
 
     seed: int
@@ -39,6 +40,7 @@ class SearchResult:
     rewards: tuple[float, ...]
     seconds: tuple[float, ...]
     tests: tuple[float | None, ...]
+    points: tuple[tuple[float, ...] | None, ...] = ()
 
     def within(self, limit: Limit) -> "SearchResult":
         """Return the result of the children within the budget."""
@@ -52,6 +54,7 @@ class SearchResult:
             rewards=self.rewards[:count],
             seconds=self.seconds[:count],
             tests=self.tests[:count],
+            points=self.points[:count],
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -66,6 +69,7 @@ class SearchResult:
             ValueError, TypeError, KeyError, AttributeError, OverflowError: the data was not written by `to_json`.
         """
         columns = {name: tuple(value) for name, value in data.items() if name != "seed"}
+        columns["points"] = tuple(None if point is None else tuple(point) for point in columns["points"])
         result = cls(seed=data["seed"], **columns)
         result._check()
         return result
@@ -77,11 +81,12 @@ class SearchResult:
             "rewards": _is_number,
             "seconds": lambda value: _is_number(value) and value >= 0,
             "tests": lambda value: value is None or _is_number(value),
+            "points": lambda value: value is None or (len(value) > 1 and all(map(_is_number, value))),
         }
         count = len(self.architectures)
         for name, fits in checks.items():
             column = getattr(self, name)
-            if len(column) != count:
+            if len(column) != count and not (name == "points" and not column):
                 raise ValueError(f"`{name}` must have {count} entries, as `architectures` has, got {len(column)}")
             if wrong := [value for value in column if not fits(value)]:
                 raise ValueError(f"`{name}` cannot have {wrong[0]!r}")

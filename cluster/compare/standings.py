@@ -74,12 +74,16 @@ class Standing:
         children: children that ended within the budget, the mean over seeds.
         metric: validation metric of the best child.
         test: test metric of that child; `None` where unknown.
+        hypervolume: of all children, as a share of the table's; `None` if only the metric counts.
+        found: points of the table's front that were found, the mean over seeds.
     """
 
     label: str
     children: float
     metric: Figure
     test: Figure | None
+    hypervolume: Figure | None = None
+    found: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,9 +127,9 @@ def summarize(plan: Plan, results: Mapping[str, Sequence[SearchResult]], best: B
     measure, draws = plan.config.measure, bootstrap_draws(len(plan.seeds), DRAWS_SEED)
     grid = _grid(plan)
 
-    def figure(label: str, values: Values, optimum: float | None) -> Figure:
+    def figure(label: str, values: Values, optimum: float | None, *, lower_is_better: bool) -> Figure:
         ends = _ends(label, results[label], values)
-        sign = -1 if measure.lower_is_better else 1
+        sign = -1 if lower_is_better else 1
         others = _ends(plan.baseline.label, results[plan.baseline.label], values)
         ahead = [sign * (ours - theirs) for ours, theirs in zip(ends, others, strict=True)]
         curves = [step_function(_costs(plan, result), values(result), grid) for result in results[label]]
@@ -145,14 +149,23 @@ def summarize(plan: Plan, results: Mapping[str, Sequence[SearchResult]], best: B
         return values
 
     metrics, tests = of_best(lambda result: result.metrics), of_best(lambda result: result.tests)
+    front, lower = plan.front, measure.lower_is_better
+    # Of one result they are asked for several times.
+    known = {id(result): front.shares(result.points) for several in results.values() for result in several if front}
+
+    def shares(result: SearchResult) -> Sequence[float]:
+        return known[id(result)]
+
     standings = [
         Standing(
-            label=entrant.label,
-            children=statistics.fmean(len(result.metrics) for result in results[entrant.label]),
-            metric=figure(entrant.label, metrics, best and best.metric),
-            test=figure(entrant.label, tests, best.test) if best and best.test is not None else None,
+            label=label,
+            children=statistics.fmean(len(result.metrics) for result in ours),
+            metric=figure(label, metrics, best and best.metric, lower_is_better=lower),
+            test=figure(label, tests, best.test, lower_is_better=lower) if best and best.test is not None else None,
+            hypervolume=figure(label, shares, None, lower_is_better=False) if front else None,
+            found=statistics.fmean(front.found(result.points) for result in ours) if front else 0.0,
         )
-        for entrant in plan.entrants
+        for label, ours in ((entrant.label, results[entrant.label]) for entrant in plan.entrants)
     ]
     return Summary(plan=plan, measure=measure, best=best, grid=grid, standings=standings)
 

@@ -12,7 +12,7 @@ from cluster.search.evaluator import Assignment
 from cluster.search.seeding import derive
 from controller.searcher import ChildRecord
 from controller.stopping.rules import make_stopper
-from controller.stopping.stopper import KnownCurve, Stopper, curve_in_training, ended_curves
+from controller.stopping.stopper import KnownCurve, KnownCurves, Stopper, curve_in_training, ended_curves
 
 if TYPE_CHECKING:
     from cluster.runners.trainer import Judge
@@ -29,24 +29,34 @@ class EarlyStopping:
 
     stopper: Stopper
     lower_is_better: bool
-    _ended: list[KnownCurve] = field(default_factory=list, init=False)
+    _known: KnownCurves = field(default_factory=KnownCurves, init=False)
     _ended_ids: set[int] = field(default_factory=set, init=False)
-    _training: dict[int, KnownCurve] = field(default_factory=dict, init=False)
 
     def read(self, children: Sequence[ChildRecord]) -> None:
         """Add the children that ended since the last call, in completion order."""
-        self._ended += ended_curves(children)
         for child in children:
             self._ended_ids.add(child.id)
-            self._training.pop(child.id, None)
+            self._known.forget(child.id)
+        for curve in ended_curves(children):
+            self._known.add(curve)
 
-    def known(
-        self, child_id: int, decisions: int, so_far: TrainingSoFar, decided_until: int | None = None
-    ) -> tuple[KnownCurve, list[KnownCurve]] | None:
-        """Return what is known of a child in training, and of all others; `None` if the child has ended.
+    def judge(self, child: KnownCurve) -> Stopped | None:
+        """Return why a child in training is stopped at the epoch that it has reached; `None` if it goes on.
 
         An attempt that was given up may still report on a child that has ended by another one: nothing is decided for
         it, as the recorded outcome stays.
+        """
+        return None if child.child_id in self._ended_ids else self.stopper.judge(child, self._known)
+
+    def remember(self, child: KnownCurve) -> None:
+        """Remember how far a child in training is, until it has ended: what others are compared with."""
+        if child.child_id not in self._ended_ids:
+            self._known.add(child)
+
+    def in_training(
+        self, child_id: int, decisions: int, so_far: TrainingSoFar, decided_until: int | None = None
+    ) -> KnownCurve:
+        """Return what is known of a child in training.
 
         Args:
             child_id: the child's.
@@ -54,18 +64,9 @@ class EarlyStopping:
             so_far: its training.
             decided_until: see `KnownCurve`.
         """
-        if child_id in self._ended_ids:
-            return None
-        child = curve_in_training(
+        return curve_in_training(
             child_id, decisions, so_far, lower_is_better=self.lower_is_better, decided_until=decided_until
         )
-        training = (other for other in self._training.values() if other.child_id != child_id)
-        return child, [*self._ended, *training]
-
-    def remember(self, child: KnownCurve) -> None:
-        """Remember how far a child in training is, until it has ended: what others are compared with."""
-        if child.child_id not in self._ended_ids:
-            self._training[child.child_id] = child
 
 
 def early_stopping(config: RunConfig) -> EarlyStopping | None:
@@ -93,7 +94,6 @@ def judge_of(config: RunConfig, history: Callable[[], Sequence[ChildRecord]]) ->
         children = history()
         stopping.read(children[read:])
         read = len(children)
-        known = stopping.known(assignment.child_id, len(assignment.tokens), so_far)
-        return known and stopping.stopper.judge(*known)
+        return stopping.judge(stopping.in_training(assignment.child_id, len(assignment.tokens), so_far))
 
     return judge

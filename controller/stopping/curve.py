@@ -6,7 +6,7 @@ from statistics import NormalDist
 
 from child_trainer.outcome import Stopped
 from controller.stopping.curve_model import CurveModel
-from controller.stopping.stopper import KnownCurve, best_of, metric_of
+from controller.stopping.stopper import KnownCurve, KnownCurves, metric_of
 
 MAX_CURVES = 200
 """Curves that a model is fitted to at most, the latest ones; the paper's have 100."""
@@ -37,15 +37,12 @@ class CurvePrediction:
     lower_is_better: bool
     _models: dict[tuple[int, tuple[int, ...]], CurveModel] = field(default_factory=dict, init=False, repr=False)
 
-    def judge(self, child: KnownCurve, others: Sequence[KnownCurve]) -> Stopped | None:
+    def judge(self, child: KnownCurve, known: KnownCurves) -> Stopped | None:
         """See `Stopper.judge`."""
-        epoch, best = len(child.values), best_of(other for other in others if other.ended)
-        if epoch < self.min_epochs or child.best >= best:
+        epoch, best = len(child.values), known.best_ended
+        if epoch < self.min_epochs or child.best >= best or len(known.complete) < self.min_children:
             return None
-        complete = [other for other in others if other.complete]
-        if len(complete) < self.min_children:
-            return None
-        predicted, deviation = self._model(epoch, complete).predict(child)
+        predicted, deviation = self._model(epoch, known.complete).predict(child)
         expected = max(predicted, child.best)
         probability = 1 - NormalDist(expected, deviation).cdf(best)
         if probability >= self.delta:

@@ -5,12 +5,13 @@ for ever. Here children do not wait: each is decided on when it reaches a rung, 
 """
 
 import itertools
-from collections.abc import Sequence
+from bisect import bisect_right
 from dataclasses import dataclass
+from functools import partial
 
 from child_trainer.outcome import Stopped
 from controller.stopping.options import StoppingOptions
-from controller.stopping.stopper import KnownCurve, best_of, metric_of
+from controller.stopping.stopper import KnownCurve, KnownCurves, metric_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,22 +32,20 @@ class Halving:
     epochs: int
     lower_is_better: bool
 
-    def judge(self, child: KnownCurve, others: Sequence[KnownCurve]) -> Stopped | None:
+    def judge(self, child: KnownCurve, known: KnownCurves) -> Stopped | None:
         """See `Stopper.judge`."""
         epoch, bracket = len(child.values), self.bracket(child.child_id)
         decided = epoch - 1 if child.decided_until is None else child.decided_until
         rung = max((rung for rung in self.rungs(bracket) if decided < rung <= epoch), default=None)
-        if rung is None or sum(other.ended for other in others) < self.options.min_children:
+        if rung is None or len(known.ended) < self.options.min_children:
             return None
-        values = [
-            other.best_at(rung)
-            for other in others
-            if len(other.values) >= rung and self.bracket(other.child_id) == bracket
-        ]
-        own = child.best_at(rung)
-        reached, better = len(values) + 1, sum(value > own for value in values)
+        at_rung, own = partial(self._at_rung, rung=rung, bracket=bracket), child.best_at(rung)
+        ended = known.ascending((self, rung, bracket), at_rung)
+        training = [value for value in map(at_rung, known.training_besides(child.child_id)) if value is not None]
+        reached = len(ended) + len(training) + 1
+        better = len(ended) - bisect_right(ended, own) + sum(value > own for value in training)
         going_on = reached // self.options.halving_factor
-        if not going_on or better < going_on or child.best >= best_of(others):
+        if not going_on or better < going_on or child.best >= known.best_besides(child.child_id):
             return None
         metric = metric_of(own, lower_is_better=self.lower_is_better)
         which = f" of bracket {bracket}" if self.options.halving_brackets > 1 else ""
@@ -55,6 +54,12 @@ class Halving:
             reason=f"its metric, {metric:.4g}, is number {better + 1} of {reached} at this rung{which}, of which"
             f" {'1 goes' if going_on == 1 else f'{going_on} go'} on",
         )
+
+    def _at_rung(self, curve: KnownCurve, rung: int, bracket: int) -> float | None:
+        """Return a child's metric at a rung of a bracket, if it is of the bracket and has reached the rung."""
+        if len(curve.values) < rung or self.bracket(curve.child_id) != bracket:
+            return None
+        return curve.best_at(rung)
 
     def rungs(self, bracket: int) -> tuple[int, ...]:
         """Return the epochs at which children of a bracket are decided on."""

@@ -7,8 +7,10 @@ again; until then a child that is trained anew is judged anew.
 
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from array import array
+from bisect import insort
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from child_trainer.outcome import LAST_EPOCHS, Stopped, TrainingSoFar
@@ -53,6 +55,88 @@ class KnownCurve:
         return self.best_at(len(self.values))
 
 
+class KnownCurves:
+    """What is known of a run's children: of those that have ended, in completion order, and of those in training.
+
+    What stoppers ask of the ended ones is kept between their questions, and each child is added to it once. So a
+    question costs nearly the same however many have ended; of those in training there are few, one for each worker.
+
+    Args:
+        curves: what is known to begin with.
+    """
+
+    def __init__(self, curves: Iterable[KnownCurve] = ()) -> None:
+        self.ended: list[KnownCurve] = []
+        self.complete: list[KnownCurve] = []
+        self.best_ended = -math.inf
+        self._training: dict[int, KnownCurve] = {}
+        self._sorted: dict[Hashable, _Sorted] = {}
+        for curve in curves:
+            self.add(curve)
+
+    def add(self, curve: KnownCurve) -> None:
+        """Add a child that has ended, or what is known now of one in training."""
+        self.forget(curve.child_id)
+        if not curve.ended:
+            self._training[curve.child_id] = curve
+            return
+        self.ended.append(curve)
+        self.best_ended = max(self.best_ended, curve.best)
+        if curve.complete:
+            self.complete.append(curve)
+
+    def forget(self, child_id: int) -> None:
+        """Forget a child in training, if it is known."""
+        self._training.pop(child_id, None)
+
+    def training_besides(self, child_id: int) -> Iterator[KnownCurve]:
+        """Yield the children in training but this one."""
+        return (curve for curve in self._training.values() if curve.child_id != child_id)
+
+    def best_besides(self, child_id: int) -> float:
+        """Return the best metric that others than this child in training have reached; minus infinity without any."""
+        return max([self.best_ended, *(curve.best for curve in self.training_besides(child_id))])
+
+    def ascending(self, name: Hashable, value_of: Callable[[KnownCurve], float | None]) -> Sequence[float]:
+        """Return one value of each ended child that has it, in ascending order.
+
+        Args:
+            name: of the values; equal names have equal functions.
+            value_of: returns the value of a child, or `None` if it has none.
+        """
+        known = self._sorted.setdefault(name, _Sorted())
+        known.update(self.ended, value_of)
+        return known.values
+
+
+FEW = 16
+"""Values that are put into their places one by one; more are sorted together with the others."""
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """The values of ended children in ascending order.
+
+    Attributes:
+        values: the values.
+        read: ended children that they are of.
+    """
+
+    values: "array[float]" = field(default_factory=lambda: array("d"))
+    read: int = 0
+
+    def update(self, ended: Sequence[KnownCurve], value_of: Callable[[KnownCurve], float | None]) -> None:
+        """Add those that have ended since the last call."""
+        new = (value_of(ended[place]) for place in range(self.read, len(ended)))
+        found = [value for value in new if value is not None]
+        self.read = len(ended)
+        if len(found) > FEW:
+            self.values = array("d", sorted([*self.values, *found]))
+        else:
+            for value in found:
+                insort(self.values, value)
+
+
 class Stopper(Protocol):
     """Decides which children are stopped early.
 
@@ -61,12 +145,12 @@ class Stopper(Protocol):
     2. It stops no child that is the best so far.
     """
 
-    def judge(self, child: KnownCurve, others: Sequence[KnownCurve]) -> Stopped | None:
+    def judge(self, child: KnownCurve, known: KnownCurves) -> Stopped | None:
         """Return why a child is stopped at the epoch that it has reached, or `None` if it goes on.
 
         Args:
             child: in training, with at least one epoch.
-            others: all others that are known: those that have ended in completion order, then those in training.
+            known: all others that are known; what it may say of the child itself in training does not count.
         """
         ...
 
@@ -113,8 +197,3 @@ def curve_in_training(
         decisions=decisions,
         decided_until=decided_until,
     )
-
-
-def best_of(others: Iterable[KnownCurve]) -> float:
-    """Return the best metric that these have reached, as `goodness`; minus infinity without any."""
-    return max((other.best for other in others), default=-math.inf)

@@ -32,7 +32,7 @@ PATIENCE_S = 300.0
 
 
 def attempt(place: Path, seconds: float) -> dict[str, Any] | None:
-    """Return what the command prints, or `None` if it was killed after so many seconds."""
+    """Return what the command prints but for its file's place, or `None` if it was killed after so many seconds."""
     words = [sys.executable, "-m", "cluster", *FINISH, "--storage-path", str(place)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
     try:
@@ -42,7 +42,9 @@ def attempt(place: Path, seconds: float) -> dict[str, Any] | None:
         process.communicate()
         return None
     assert process.returncode == 0, err
-    return json.loads(out)
+    result = json.loads(out)
+    assert Path(result.pop("file")).is_relative_to(place)
+    return result
 
 
 @pytest.mark.timeout(600)

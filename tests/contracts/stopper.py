@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 
 from child_trainer.outcome import Stopped
-from controller.stopping.stopper import KnownCurve, Stopper
+from controller.stopping.stopper import KnownCurve, KnownCurves, Stopper
 from tests.controller.stopping.curves import CURVES, EPOCHS, so_far
 
 Question = tuple[KnownCurve, Sequence[KnownCurve]]
@@ -25,7 +25,7 @@ class StopperContract:
 
     def answers(self, questions: Sequence[Question]) -> list[Stopped | None]:
         stopper = self.make()
-        return [stopper.judge(*question) for question in questions]
+        return [stopper.judge(child, KnownCurves(others)) for child, others in questions]
 
     def test_it_stops_some_at_the_epoch_that_they_have_reached_and_says_why(self) -> None:
         questions = self.questions()
@@ -43,8 +43,8 @@ class StopperContract:
         assert again == [expected[place] for place in shuffled]
 
     def test_it_never_stops_the_best_child_so_far(self) -> None:
-        others = CURVES[:40]
-        best = max(other.best for other in others)
+        others = KnownCurves(CURVES[:40])
+        best = max(other.best for other in CURVES[:40])
         for values in ((best,), (0.0, best), (best, 0.0)):
             child = KnownCurve(child_id=41, values=values, ended=False)
             assert self.make().judge(child, others) is None

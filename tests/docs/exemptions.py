@@ -184,6 +184,10 @@ EXEMPT: Mapping[str, str] = {
     "nascluster compare reinforce random evolution --recipe nasbench201 --data DIR --seeds 30 --budget 12000s": MINUTES,
     "nascluster compare reinforce reinforce:entropy-bonus=0.01 --recipe synthetic --budget 500": MINUTES,
     "nascluster compare --all --recipe nasbench201 --data DIR --seeds 30 --budget 12000s": MINUTES,
+    "nascluster compare evolution --recipe nasbench201 --data DIR --objective latency=min --latency-device pixel3"
+    " --replicas 1 --seed 1 --seeds 10 --budget 1000": MINUTES,
+    "nascluster compare evolution reinforce:target=latency=5ms --recipe nasbench201 --data DIR --objective latency=min"
+    " --latency-device pixel3 --budget 1000": MINUTES,
     "nascluster simulate zoph2017-cifar10 --child-seconds lognormal:3600:0.5 --preempt 0.05/h": MINUTES,
     "nascluster simulate zoph2017-cifar10 --child-seconds lognormal:3600:0.5 --preempt 0.05/h --shard-mtbf 200h"
     " --cost 2.5": MINUTES,
@@ -217,11 +221,11 @@ EXEMPT: Mapping[str, str] = {
     "python -m child_trainer CELL.json --task text": PLACEHOLDER,
     # measurements
     "python -m benchmarks.early_stopping 3 DIR": BENCHMARK,
+    "python -m benchmarks.early_stopping_fashion_mnist 3 DIR DATA": BENCHMARK,
     "python -m benchmarks.early_stopping record DIR FILE": BENCHMARK,
     "python -m benchmarks.early_stopping time tests/controller/stopping/digits_curves.csv": BENCHMARK,
     "python -m benchmarks.early_stopping judge tests/controller/stopping/digits_curves.csv": BENCHMARK,
     "python -m benchmarks.nasbench201 400 DIR": BENCHMARK,
-    "python -m benchmarks.pareto 10 DIR": BENCHMARK,
     "python -m benchmarks.entropy_bonus 30 DIR": BENCHMARK,
     "python -m benchmarks.search_quality 100 DIR": BENCHMARK,
     "python -m benchmarks.shared_systems 3 RESULTS": BENCHMARK,

@@ -5,7 +5,7 @@ It decides by what the ledger has and by what children in training have reported
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import ray
@@ -15,6 +15,7 @@ from child_trainer.outcome import Stopped, TrainingSoFar
 from cluster.runners.early_stopping import EarlyStopping
 from cluster.runners.on_ray.handles import CALL_TIMEOUT_S, LEDGER, POOL, actor
 from cluster.search.evaluator import Assignment
+from controller.searcher import ChildRecord
 from controller.stopping.stopper import KnownCurve
 
 READ_INTERVAL_S = 1.0
@@ -35,7 +36,8 @@ class RemoteJudging:
         self._stopping = stopping
         self._last, self._read_at = 0, -READ_INTERVAL_S
         self._reading = asyncio.Lock()
-        # One thread: the stopper is not made for several, and a fit takes seconds, in which the pool must answer.
+        # One thread has what is known and decides, in the order of the questions: a fit takes seconds, in which the
+        # pool must answer.
         self._thread = ThreadPoolExecutor(1, "judge")
 
     async def judge(
@@ -50,30 +52,31 @@ class RemoteJudging:
             decided_until: the last epoch at which it was decided on.
         """
         asked_at = time.monotonic()
+        child = self._stopping.in_training(child_id, decisions, so_far, decided_until)
         async with self._reading:
-            await self._read()
-        known = self._stopping.known(child_id, decisions, so_far, decided_until)
-        if known is None:
-            return None
-        self._stopping.remember(known[0])
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._decide, asked_at, *known)
+            ended = await self._read()
+            answer = asyncio.get_running_loop().run_in_executor(self._thread, self._decide, asked_at, child, ended)
+        return await asyncio.shield(answer)  # the children that it adds count though nobody may wait for it any more
 
-    def _decide(self, asked_at: float, child: KnownCurve, others: list[KnownCurve]) -> Stopped | None:
-        """Decide, unless the worker has given up waiting; it asks again after its next epoch."""
+    def _decide(self, asked_at: float, child: KnownCurve, ended: Sequence[ChildRecord]) -> Stopped | None:
+        """Add what is known now, and decide unless the worker has given up waiting: it asks again an epoch later."""
+        self._stopping.read(ended)
+        self._stopping.remember(child)
         if time.monotonic() - asked_at > CALL_TIMEOUT_S:
             return None
-        return self._stopping.stopper.judge(child, others)
+        return self._stopping.judge(child)
 
-    async def _read(self) -> None:
+    async def _read(self) -> Sequence[ChildRecord]:
+        """Return the children that have ended since the last read, if it is time for another one."""
         if time.monotonic() - self._read_at < READ_INTERVAL_S:
-            return
+            return ()
         try:
             children = await actor(LEDGER).history.remote(self._last)
         except RayError:  # the ledger is being started again
-            return
+            return ()
         self._read_at = time.monotonic()
-        self._stopping.read(children)
         self._last = children[-1].id if children else self._last
+        return children
 
 
 class PoolJudge:

@@ -158,6 +158,32 @@ def test_all_searchers_that_can_are_compared_and_the_others_are_named_with_the_r
     assert "Random search is added" not in told
 
 
+def test_with_several_objectives_searches_are_judged_by_hypervolume(
+    compare: Nascluster, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evolution", "reinforce:target=seconds=70s"]
+    flags = ["--objective", "seconds=min", "--population", 4, "--tournament", 2, "--replicas", 1]
+    assert compare(*words, *flags, "--budget", 60, "--seeds", 2) == 0
+    # By hand: of a cell's six edges up to six are 3x3 convolutions, at most one a 1x1, and the others let pass.
+    head, _, *rows = (line.strip("| ").split(" | ") for line in capfd.readouterr().out.splitlines()[2:7])
+    assert head[2:5] == ["hypervolume, %", "of 13 on the front", "ahead of random"]
+    kept = folder / "compare-nasbench201-60"
+    assert "Hypervolume of the children's front" in (kept / "comparison.html").read_text().replace("&#x27;", "'")
+    found = results(kept)
+    assert [row[0] for row in rows] == [*words, "random"]
+    for row, several in zip(
+        rows, (found["evolution"], found["reinforce_target=seconds=70s"], found["random"]), strict=True
+    ):
+        assert 0 < float(row[2].split(" ")[0]) <= 100
+        for result in several:
+            assert result.points == tuple((-(m or 0), s) for m, s in zip(result.metrics, result.seconds, strict=True))
+
+
+def test_several_objectives_need_a_table(compare: Nascluster, capfd: pytest.CaptureFixture[str]) -> None:
+    assert compare("evolution", "--budget", 9, "--objective", "parameters=min", recipe="digits") == 2
+    assert "`objective` parameters needs a task whose front is known" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_failed_search_is_named_and_finished_ones_are_kept(
     processes: int, folder: Path, capfd: pytest.CaptureFixture[str]
@@ -199,6 +225,12 @@ def test_a_failed_search_is_named_and_finished_ones_are_kept(
         (["reinforce", *SHORT, "--data", "/nowhere"], "/nowhere"),
         (["reinforce:shards=99999", *SHORT], "'reinforce:shards=99999'"),
         (["reinforce:gpus-per-child=1", *SHORT], "GPU"),
+        (
+            ["reinforce", *SHORT, "--objective", "seconds=min"],
+            "'reinforce': `objective` seconds needs a `target`, such as `--target seconds=90s`",
+        ),
+        (["evolution:objective=seconds=min", *SHORT], "sets `objective`, which all searchers share"),
+        (["evolution", *SHORT, "--objective", "latency=min"], "without `--latency-device`"),
         (["reinforce", *SHORT, "--output", ""], "`output` must be a folder, got nothing"),
         (["reinforce", *SHORT, "--output="], "`output` must be a folder, got nothing"),
         (

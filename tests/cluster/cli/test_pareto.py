@@ -156,9 +156,3 @@ def test_a_run_without_children_has_no_front(folder: Path, capfd: pytest.Capture
     RunFolder(folder / "nascluster_runs/new").create(RunConfig())
     assert nascluster("pareto", "new") == 1
     assert capfd.readouterr().out == "No child has finished yet.\n"
-
-
-def test_a_comparison_ranks_by_the_metric_alone(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    words = ("compare", "evolution", "--recipe", "digits", "--budget", 20, "--objective=latency")
-    assert nascluster(*words) == 2
-    assert "`--objective` is not for a comparison, which ranks children by their metric" in capfd.readouterr().err

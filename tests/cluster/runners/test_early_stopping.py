@@ -191,15 +191,14 @@ def test_a_late_attempt_at_a_child_that_has_ended_changes_nothing() -> None:
         child: Outcome(curve=curve, seconds=1, parameters=9, flops=9, seed=0) for child, curve in curves.items()
     }
     records = [ChildRecord(id=child, tokens=(), architecture_id="", outcome=one) for child, one in outcomes.items()]
-    late = stopping.known(1, 5, TrainingSoFar(curve=(0.1,)))
-    assert late is not None
-    stopping.remember(late[0])
+    late = stopping.in_training(1, 5, TrainingSoFar(curve=(0.1,)))
+    stopping.remember(late)
     stopping.read(records)
-    assert stopping.known(1, 5, TrainingSoFar(curve=(0.1, 0.1))) is None
-    stopping.remember(late[0])
-    asked = stopping.known(3, 5, TrainingSoFar(curve=(0.3,)))
-    assert asked is not None
-    assert [(other.child_id, other.ended) for other in asked[1]] == [(1, True), (2, True)]
+    stopping.remember(late)
+    assert stopping.judge(late) is None
+    answer = stopping.judge(stopping.in_training(3, 5, TrainingSoFar(curve=(0.3,))))
+    assert answer is not None
+    assert "number 3 of 3" in answer.reason
 
 
 def test_a_worker_tells_until_which_epoch_a_child_was_decided_on() -> None:
@@ -220,11 +219,11 @@ def test_a_worker_tells_until_which_epoch_a_child_was_decided_on() -> None:
 def test_a_question_whose_worker_has_given_up_is_not_decided() -> None:
     stopping = early_stopping(RANDOM)
     assert stopping is not None
-    judging = RemoteJudging(stopping)
+    judging, ended = RemoteJudging(stopping), Outcome(curve=(0.9,) * EPOCHS, seconds=1, parameters=9, flops=9, seed=0)
+    others = [ChildRecord(id=number, tokens=(), architecture_id="", outcome=ended) for number in (1, 2)]
     child = KnownCurve(child_id=3, values=(0.1,), ended=False)
-    others = [KnownCurve(child_id=number, values=(0.9,) * EPOCHS) for number in (1, 2)]
-    assert judging._decide(time.monotonic(), child, others) is not None
     assert judging._decide(time.monotonic() - 2 * CALL_TIMEOUT_S, child, others) is None
+    assert judging._decide(time.monotonic(), child, ()) is not None
 
 
 def test_a_comparison_stops_the_children_that_a_run_stops(whole: Path) -> None:

@@ -10,7 +10,7 @@ from controller.statistics import spearman
 from controller.stopping import curve_model
 from controller.stopping.curve import CurvePrediction
 from controller.stopping.curve_model import CurveModel, features
-from controller.stopping.stopper import KnownCurve, Stopper, goodness, metric_of
+from controller.stopping.stopper import KnownCurve, KnownCurves, Stopper, goodness, metric_of
 from tests.contracts.stopper import StopperContract
 from tests.controller.stopping.curves import CURVES, so_far, stopped, synthetic
 
@@ -72,8 +72,8 @@ def test_curves_that_are_all_alike_are_predicted_as_they_are() -> None:
 def test_nothing_is_predicted_before_enough_curves_are_complete() -> None:
     child = so_far(replace(CURVES[0], child_id=99, values=(0.0,) * 6), 6)
     some = [stopped(curve, 6) if curve.child_id <= 5 else curve for curve in CURVES[:24]]
-    assert prediction().judge(child, some) is None
-    answer = prediction().judge(child, CURVES[:24])
+    assert prediction().judge(child, KnownCurves(some)) is None
+    answer = prediction().judge(child, KnownCurves(CURVES[:24]))
     assert answer is not None
     assert answer.predicted is not None
     assert answer.predicted < max(curve.best for curve in CURVES[:24])
@@ -83,21 +83,23 @@ def test_nothing_is_predicted_before_enough_curves_are_complete() -> None:
 def test_a_model_stays_until_there_are_twice_as_many_curves() -> None:
     stopper, child = prediction(), so_far(CURVES[59], 2)
     for count in (20, 30, 39, 40, 59):
-        stopper.judge(child, CURVES[:count])
+        stopper.judge(child, KnownCurves(CURVES[:count]))
     assert {(epoch, len(children)) for epoch, children in stopper._models} == {(2, 20), (2, 40)}
 
 
 def test_a_model_is_that_of_the_children_that_it_was_fitted_to() -> None:
     stopper, child = prediction(), so_far(CURVES[59], 2)
-    stopper.judge(child, CURVES[1:21])
-    assert stopper.judge(child, CURVES[:20]) == prediction().judge(child, CURVES[:20])
+    stopper.judge(child, KnownCurves(CURVES[1:21]))
+    first = KnownCurves(CURVES[:20])
+    assert stopper.judge(child, first) == prediction().judge(child, first)
     assert len(stopper._models) == 2
 
 
 def test_of_perplexities_the_lower_is_the_better() -> None:
     """The mirror image of accuracies: the same children are stopped, with the metric in its own unit."""
     child = so_far(replace(CURVES[0], child_id=99, values=(0.0,) * 6), 6)
-    straight, mirrored = prediction().judge(child, CURVES), prediction(lower_is_better=True).judge(child, CURVES)
+    known = KnownCurves(CURVES)
+    straight, mirrored = prediction().judge(child, known), prediction(lower_is_better=True).judge(child, known)
     assert straight is not None
     assert straight.predicted is not None
     assert mirrored is not None

@@ -3,7 +3,7 @@
 import pytest
 
 from controller.stopping.median import MedianRule
-from controller.stopping.stopper import KnownCurve, Stopper
+from controller.stopping.stopper import KnownCurve, KnownCurves, Stopper
 from tests.contracts.stopper import StopperContract
 
 RULE = MedianRule(min_epochs=1, min_children=3, lower_is_better=False)
@@ -28,11 +28,11 @@ THREE = [known(1, 0.25, 0.5, 0.875), known(2, 0.5, 0.75, 0.8), known(3, 0.125, 0
 )
 def test_a_child_below_the_median_of_the_averages_is_stopped(values: tuple[float, ...], stops: bool) -> None:
     """Its best value counts: a child that was good once goes on."""
-    assert (RULE.judge(known(9, *values, ended=False), THREE) is not None) is stops
+    assert (RULE.judge(known(9, *values, ended=False), KnownCurves(THREE)) is not None) is stops
 
 
 def test_the_reason_has_both_numbers() -> None:
-    answer = RULE.judge(known(9, 0.25, 0.37, ended=False), THREE)
+    answer = RULE.judge(known(9, 0.25, 0.37, ended=False), KnownCurves(THREE))
     assert answer is not None
     assert answer.reason == (
         "its best metric, 0.37, is worse than 0.375, the median of the averages of 3 others until this epoch"
@@ -42,15 +42,17 @@ def test_the_reason_has_both_numbers() -> None:
 
 def test_only_children_that_have_ended_and_reached_the_epoch_count() -> None:
     child = known(9, 0.0, 0.0, ended=False)
-    assert RULE.judge(child, [*THREE[:2], known(3, 0.9, stopped=True), known(4, 0.9, 0.9, ended=False)]) is None
-    assert RULE.judge(child, [*THREE[:2], known(3, 0.9, 0.9, stopped=True)]) is not None
+    others = [*THREE[:2], known(3, 0.9, stopped=True), known(4, 0.9, 0.9, ended=False)]
+    assert RULE.judge(child, KnownCurves(others)) is None
+    assert RULE.judge(child, KnownCurves([*THREE[:2], known(3, 0.9, 0.9, stopped=True)])) is not None
 
 
 def test_each_child_is_trained_the_least_number_of_epochs() -> None:
     rule = MedianRule(min_epochs=2, min_children=3, lower_is_better=False)
-    assert rule.judge(known(9, 0.0, ended=False), THREE) is None
-    assert rule.judge(known(9, 0.0, 0.0, ended=False), THREE) is not None
+    assert rule.judge(known(9, 0.0, ended=False), KnownCurves(THREE)) is None
+    assert rule.judge(known(9, 0.0, 0.0, ended=False), KnownCurves(THREE)) is not None
 
 
 def test_without_others_nothing_is_stopped() -> None:
-    assert MedianRule(min_epochs=1, min_children=0, lower_is_better=False).judge(known(1, 0.0, ended=False), []) is None
+    rule = MedianRule(min_epochs=1, min_children=0, lower_is_better=False)
+    assert rule.judge(known(1, 0.0, ended=False), KnownCurves()) is None

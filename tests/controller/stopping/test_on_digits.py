@@ -9,18 +9,18 @@ import pytest
 from controller.stopping import curve_model
 from controller.stopping.options import StoppingOptions
 from controller.stopping.rules import make_stopper
-from controller.stopping.stopper import KnownCurve, Stopper
+from controller.stopping.stopper import KnownCurve, KnownCurves, Stopper
 from tests.controller.stopping.curves import on_digits, so_far, stopped
 
 
 def judged(curves: Sequence[KnownCurve], stopper: Stopper) -> list[KnownCurve]:
     """Return what a search that trains one child after another knows at its end."""
-    known: list[KnownCurve] = []
+    known = KnownCurves()
     for curve in curves:
         end = len(curve.values)
         epoch = next((n for n in range(1, end) if stopper.judge(so_far(curve, n), known)), end)
-        known.append(curve if epoch == end else stopped(curve, epoch))
-    return known
+        known.add(curve if epoch == end else stopped(curve, epoch))
+    return known.ended
 
 
 def make(options: StoppingOptions, epochs: int) -> Stopper:
