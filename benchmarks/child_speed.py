@@ -6,13 +6,16 @@ A NETWORK is one of those below, each with the budget of the recipe that it is n
 epochs); without any it is all of them. It is the network in the middle, by its FLOPs, of 15 random ones of the recipe.
 
 Each loop trains the same network with the same budget in a process of its own, with one thread, and they take turns
-seed by seed, so that other load slows all of them; what is compared is the CPU time of a training, with all that is
+of four seeds, so that other load slows all of them; what is compared is the CPU time of a training, with all that is
 computed for it and without the loading of the files. Printed are medians, the ratio within each seed (median, lowest
 and highest), and the accuracies after the last epoch.
 
 The plain loop is what one writes by hand: PIL images, `Resize`, `RandomCrop`, `RandomHorizontalFlip` and the
 standardisation of each image in a `DataLoader` without further processes, PyTorch's own SGD, evaluation without
 gradients in batches of the training's size.
+
+The last loop trains four seeds as one network (`--fuse-seeds 4`), also where the option would not, because it is
+slower there; a seed's time is a quarter of it.
 """
 
 import argparse
@@ -23,7 +26,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,7 +71,16 @@ CASES: Mapping[str, Case] = {
     "cifar10": Case(recipe="cifar10", seeds=2, epochs=1),
 }
 
-LOOPS = {"plain": "plain loop", "before": "ours before", "now": "ours now", "bfloat16": "ours now, bfloat16"}
+LOOPS = {
+    "plain": "plain loop",
+    "before": "ours before",
+    "now": "ours now",
+    "bfloat16": "ours now, bfloat16",
+    "fused": "ours now, 4 seeds as one",
+}
+
+FUSED = 4
+"""Seeds that are trained as one by the loop `fused`."""
 
 
 # --- One process, which trains by one loop -----------------------------------------------------------------------
@@ -167,15 +179,37 @@ def train_by(loop: str, network: Architecture, task: ImageTask, budget: Budget, 
     return list(outcome.curve)
 
 
+def train_as_one(network: Architecture, task: ImageTask, budget: Budget, seeds: Sequence[int]) -> list[list[float]]:
+    """Train children with several seeds as one network; return their curves."""
+    from child_trainer.training.task import Progress
+
+    each = [Progress() for _ in seeds]
+    errors = task.fit_together(network, budget, Progress(epochs=budget.epochs), each, seeds=seeds)
+    assert not any(errors), errors
+    return [one.curve for one in each]
+
+
 def serve(loop: str, name: str, data: Path | None) -> None:
-    """Train a child for each seed on standard input, and print its curve and CPU seconds as JSON."""
+    """Train a child for each of the seeds in a line of standard input; print their curves and CPU seconds as JSON."""
     torch.set_num_threads(1)
     task, budget, network = prepared(name, data)
-    train_by(loop, network, task, replace(budget, epochs=1, train_fraction=0.02), 0)  # kernels are compiled at first
+    short = replace(budget, epochs=1, train_fraction=0.02)
+
+    def trained(budget: Budget, seeds: Sequence[int]) -> list[tuple[float, list[float]]]:
+        if loop == "fused":
+            started = time.process_time()
+            curves = train_as_one(network, task, budget, seeds)
+            return [((time.process_time() - started) / len(seeds), curve) for curve in curves]
+        found: list[tuple[float, list[float]]] = []
+        for seed in seeds:
+            started = time.process_time()
+            curve = train_by(loop, network, task, budget, seed)
+            found.append((time.process_time() - started, curve))
+        return found
+
+    trained(short, range(FUSED))  # kernels are compiled at first
     for line in sys.stdin:
-        started = time.process_time()
-        curve = train_by(loop, network, task, budget, int(line))
-        print(json.dumps({"seconds": time.process_time() - started, "curve": curve}), flush=True)
+        print(json.dumps(trained(budget, [int(word) for word in line.split()])), flush=True)
 
 
 # --- The measurement ---------------------------------------------------------------------------------------------
@@ -191,31 +225,31 @@ class Loop:
             words, env=os.environ | path, cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def train(self, seed: int) -> tuple[float, list[float]]:
-        """Return the CPU seconds of a child with this seed, and its curve."""
+    def train(self, seeds: Sequence[int]) -> list[tuple[float, list[float]]]:
+        """Return the CPU seconds of a child with each of these seeds, and its curve."""
         assert self.process.stdin
         assert self.process.stdout
-        self.process.stdin.write(f"{seed}\n")
+        self.process.stdin.write(f"{' '.join(map(str, seeds))}\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
             raise SystemExit(f"the process of {self.process.args!r} has ended; its error is above")
-        answer = json.loads(line)
-        return answer["seconds"], answer["curve"]
+        return [(seconds, curve) for seconds, curve in json.loads(line)]
 
     def close(self) -> None:
         """End the process."""
         self.process.communicate()
 
 
-def measure(name: str, data: Path | None, before: Path | None, seeds: int | None) -> None:
-    """Train the network of one case by all loops, and print its rows."""
-    checkouts = {loop: before if loop == "before" else CHECKOUT for loop in LOOPS if loop != "before" or before}
+def measure(name: str, data: Path | None, before: Path | None, seeds: int | None, loops: Collection[str]) -> None:
+    """Train the network of one case by these loops, and print its rows."""
+    checkouts = {loop: before if loop == "before" else CHECKOUT for loop in LOOPS if loop in loops}
     processes = {loop: Loop(loop, name, data, checkout or CHECKOUT) for loop, checkout in checkouts.items()}
     results: dict[str, list[tuple[float, list[float]]]] = {loop: [] for loop in processes}
-    for seed in range(seeds or CASES[name].seeds):
+    each = range(seeds or CASES[name].seeds)
+    for group in (each[first : first + FUSED] for first in range(0, len(each), FUSED)):
         for loop, process in processes.items():
-            results[loop].append(process.train(seed))
+            results[loop] += process.train(group)
     for process in processes.values():
         process.close()
     times = {loop: [seconds for seconds, _ in found] for loop, found in results.items()}
@@ -224,13 +258,24 @@ def measure(name: str, data: Path | None, before: Path | None, seeds: int | None
         spread = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
         columns = [
             f"{3600 / statistics.median(times[loop]):,.0f}",
-            *(_ratio(times[other], times[loop]) if other in times else "" for other in ("plain", "before")),
+            *(_ratio(times[other], times[loop]) if other in times else "" for other in ("plain", "before", "now")),
             f"{100 * statistics.fmean(accuracies):.1f} ± {100 * spread:.1f}",
         ]
         print(f"| {name} | {LOOPS[loop]} | {' | '.join(columns)} |", flush=True)
-    if before:
+    if {"now", "fused"} <= results.keys():
+        print(f"\n{name}: {_apart(results['now'], results['fused'])}\n")
+    if {"now", "before"} <= results.keys():
         same = sum(ours == theirs for (_, ours), (_, theirs) in zip(results["now"], results["before"], strict=True))
         print(f"\n{name}: {same} of {len(results['now'])} curves of ours before and now are equal to the bit.\n")
+
+
+def _apart(alone: Sequence[tuple[float, list[float]]], fused: Sequence[tuple[float, list[float]]]) -> str:
+    """Return how far the last accuracies of seeds as one are from those of each alone."""
+    differences = [100 * (ours[-1] - theirs[-1]) for (_, theirs), (_, ours) in zip(alone, fused, strict=True)]
+    error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else 0.0
+    return (
+        f"seeds as one are {statistics.fmean(differences):+.1f} ± {error:.1f} % from each alone, the mean and its error"
+    )
 
 
 def _ratio(theirs: Sequence[float], ours: Sequence[float]) -> str:
@@ -250,7 +295,9 @@ def main(arguments: Sequence[str]) -> None:
         "--seeds", type=int, help="trainings by each loop; default: 20 on digits, 2 to 10 on the others"
     )
     parser.add_argument("--serve", metavar="LOOP", choices=LOOPS, help=argparse.SUPPRESS)
+    parser.add_argument("--loops", nargs="+", choices=LOOPS, default=tuple(LOOPS), help="the loops; default: all")
     given = parser.parse_args(arguments)
+    loops = [loop for loop in given.loops if loop != "before" or given.before]
     if unknown := [name for name in given.networks if name not in CASES]:
         parser.error(f"NETWORK must be one of {', '.join(CASES)}, got {unknown[0]!r}")
     data = given.data and given.data.resolve()
@@ -259,10 +306,10 @@ def main(arguments: Sequence[str]) -> None:
         return
     names = given.networks or [name for name in CASES if data or "digits" in name]
     print("Children a core-hour; ratios of CPU time within a seed: median (lowest to highest); accuracy in %.\n")
-    print("| network | loop | children a core-hour | to the plain loop | to ours before | accuracy |")
-    print("|---|---|---|---|---|---|")
+    print("| network | loop | children a core-hour | to the plain loop | to ours before | to ours now | accuracy |")
+    print("|---|---|---|---|---|---|---|")
     for name in names:
-        measure(name, data, given.before and given.before.resolve(), given.seeds)
+        measure(name, data, given.before and given.before.resolve(), given.seeds, loops)
 
 
 if __name__ == "__main__":

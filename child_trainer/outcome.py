@@ -15,6 +15,9 @@ ACCURACY_BEFORE = "accuracy_before_training"
 LATENCY = "latency_ms"
 """The measurement of a child's latency: the ms that its network takes for one image, as measured or as in a table."""
 
+FUSED = "fused"
+"""The measurement of a child that was trained as one network with others: how many they were."""
+
 LAST_EPOCHS = 5
 """Number of last epochs of which the best gives the child's metric."""
 

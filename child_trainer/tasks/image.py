@@ -1,6 +1,6 @@
 """Image classification: data that stays on the device, and how a child is trained on it (spec §1.6)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -13,16 +13,24 @@ from child_trainer.inheritance.inherited_weights import inherited
 from child_trainer.inheritance.trained_weights import Start
 from child_trainer.networks import cost
 from child_trainer.networks.build import Classifier, build
+from child_trainer.networks.horizontal_fusion import CannotFuse, FusedClassifier, check_can_fuse
 from child_trainer.networks.weights import load, named, statistics
 from child_trainer.outcome import ACCURACY_BEFORE, Budget, Measure
 from child_trainer.regime import Precision
 from child_trainer.seeding import derive
-from child_trainer.training import augment
+from child_trainer.training import augment, fused_classifier
 from child_trainer.training import image_classifier as sgd
 from child_trainer.training.epochs import isolated_randomness, with_hyperparameters
 from child_trainer.training.freed_memory import freed_memory_kept
 from child_trainer.training.image_classifier import Images, PreparedImages
 from child_trainer.training.task import Progress
+
+MAX_CPU_PIXELS = 4096
+"""Pixels in a batch of images up to which a CPU trains several networks as one faster than one after another.
+
+Measured by `python -m benchmarks.child_speed`: then a step's time is that of its calls. Above, grouped convolutions are
+slower than the convolutions of each network.
+"""
 
 UPSAMPLING = 1.25
 """Training images are enlarged by this factor before the crop back to their size: 32 -> 40 (spec §1.6)."""
@@ -170,6 +178,104 @@ class ImageTask:
             )
         if progress.keeps_weights:
             progress.trained = named(network) | statistics(network)
+
+    def why_alone(self, architecture: Architecture, budget: Budget, device: str = "cpu") -> str | None:
+        """Return why trainings of this architecture must not be computed as one; `None` if they may, and it is faster.
+
+        Raises:
+            InvalidArchitecture: its own hyperparameters are impossible.
+        """
+        if type(self).fit is not ImageTask.fit or type(self).accuracy is not ImageTask.accuracy:
+            return f"the task {self.name} trains its networks in a way of its own"
+        settings = with_hyperparameters(budget, architecture)
+        if settings.regime.restart_below is not None:
+            return "with `restart_below` each training may begin again"
+        try:
+            check_can_fuse(architecture)
+        except CannotFuse as error:
+            return str(error)
+        height, width = self.crop_size
+        pixels = settings.batch_size * height * width
+        if device == "cpu" and pixels > MAX_CPU_PIXELS:
+            return (
+                f"a CPU is slower with networks as one where a batch has more than {MAX_CPU_PIXELS:,} pixels, and this"
+                f" has {pixels:,}"
+            )
+        return None
+
+    def fit_together(
+        self,
+        architecture: Architecture,
+        budget: Budget,
+        progress: Progress,
+        each: Sequence[Progress],
+        *,
+        seeds: Sequence[int],
+        device: str = "cpu",
+    ) -> list[Exception | None]:
+        """Train the architecture with several seeds as one network, each as `fit` would but for the order of sums.
+
+        Args:
+            architecture: for which `why_alone` has no reason.
+            budget: of each training.
+            progress: of all together, which has the mean metric of each epoch.
+            each: of each training; gets its curve, sizes and weights, the curve also if an error is raised.
+            seeds: of each training.
+            device: as of `fit`.
+
+        Returns:
+            The error of each training that has diverged, else `None`.
+
+        Raises:
+            Exception: as `fit`, for all of them.
+        """
+        settings = with_hyperparameters(budget, architecture)
+        networks = [
+            build(
+                architecture,
+                self,
+                generator=torch.Generator().manual_seed(derive(seed, "weights")),
+                regime=settings.regime,
+            )
+            for seed in seeds
+        ]
+        parameters = cost.parameters(networks[0])
+        flops = cost.flops(networks[0], torch.empty((1, *self.input_shape), device="meta"))
+        progress.parameters, progress.flops = parameters, flops
+        prepare, change = self._preparation()
+        draws = [
+            fused_classifier.Draws(
+                torch.Generator(device).manual_seed(derive(seed, "order")),
+                augment.Augmentation(
+                    _with_cutout(change, settings.regime.cutout),
+                    torch.Generator(device).manual_seed(derive(seed, "augmentation")),
+                ),
+            )
+            for seed in seeds
+        ]
+        training = self.training.first(budget.train_fraction).to(device)
+        fused = FusedClassifier(architecture, networks)
+        optimizer = fused_classifier.prepared_network(fused, settings, training.labels.device)
+        state = fused_classifier.FusedState(fused, optimizer, training.labels, draws, settings.epochs)
+        try:
+            with freed_memory_kept(), isolated_randomness(derive(seeds[0], "dropout"), device):
+                fused_classifier.fit(
+                    state,
+                    training,
+                    PreparedImages(self.validation.to(device), self.centred),
+                    settings,
+                    progress,
+                    prepare=prepare,
+                )
+        finally:
+            for number, one in enumerate(each):
+                one.curve[:] = state.curve(number)
+                one.parameters, one.flops = parameters, flops
+        if any(one.keeps_weights for one in each):
+            fused.copy_to(networks)
+            for one, network in zip(each, networks, strict=True):
+                one.trained = named(network) | statistics(network)
+        return [state.failure(number) for number in range(len(seeds))]
 
     def _inheriting(self, network: Classifier, start: Start, budget: Budget, seed: int) -> Classifier:
         """Return the child's network, on the CPU, with the weights that it begins with.

@@ -11,6 +11,7 @@ from child_trainer.inheritance.trained_weights import Start, TrainedWeights, Wei
 from child_trainer.outcome import Budget, Cause, Failure, Outcome
 from child_trainer.threads import computing_with
 from child_trainer.training.checkpoint import CheckpointSlot, Identity, identity
+from child_trainer.training.gpu_memory import peak_memory, reset_peak_memory
 from child_trainer.training.task import (
     Diverged,
     FailedBefore,
@@ -91,12 +92,12 @@ def train(  # noqa: PLR0913  (all but the first three are options)
     )
     failure = checksum = None
     try:
-        _reset_peak_memory(device)
+        reset_peak_memory(device)
         check_child(architecture)
         with computing_with(threads):
             task.fit(architecture, budget, progress, seed=seed, device=device)
         if keep is not None:
-            checksum = _save(architecture, progress, keep)
+            checksum = save_weights(architecture, progress, keep)
     except Exception as error:
         failure = failure_of(error)
     return Outcome(
@@ -106,7 +107,7 @@ def train(  # noqa: PLR0913  (all but the first three are options)
         flops=progress.flops,
         seed=seed,
         failure=failure,
-        gpu_bytes=_peak_memory(device),
+        gpu_bytes=peak_memory(device),
         measure=task.measure,
         solved=progress.solved and failure is None,
         measurements=progress.measurements,
@@ -115,29 +116,12 @@ def train(  # noqa: PLR0913  (all but the first three are options)
     )
 
 
-def _save(architecture: Architecture, progress: Progress, keep: WeightsSlot) -> str:
+def save_weights(architecture: Architecture, progress: Progress, keep: WeightsSlot) -> str:
     """Keep the weights after a training; return their checksum."""
     assert progress.trained is not None
     weights = TrainedWeights(architecture, progress.trained)
     keep.save(weights.checksum, weights.to_bytes())
     return weights.checksum
-
-
-def _reset_peak_memory(device: str) -> None:
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.init()  # there are no statistics before it is initialised
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def _peak_memory(device: str) -> int | None:
-    """Return the most bytes of the GPU in use since `_reset_peak_memory`; `None` on a CPU."""
-    if not device.startswith("cuda"):
-        return None
-    import torch
-
-    return torch.cuda.max_memory_allocated(device) if torch.cuda.is_initialized() else None
 
 
 _CAUSES: tuple[tuple[type[Exception], Cause], ...] = (

@@ -14,7 +14,7 @@ HIDDEN = ("recipe", "start_sources", "files", "option_latencies", "all_training"
 IN_HEAD = ("start_with",)
 """Fields whose flags the lines above all groups tell, with those that are like them."""
 
-TERSE = ("regime", "objectives", "ceilings", "stopping", "weights", "logs")
+TERSE = ("regime", "objectives", "ceilings", "stopping", "weights", "metrics", "logs")
 """Groups whose flags are listed without descriptions, because they are many and most runs need none of them."""
 
 FLAG_WIDTH = 30

@@ -49,7 +49,7 @@ WEIGHTS = (
 """Options of the weights that children share."""
 
 TRAINING = (
-    *("batch_size", "learning_rate", "weight_decay", "momentum", "threads_per_child"),
+    *("batch_size", "learning_rate", "weight_decay", "momentum", "threads_per_child", "fuse_seeds"),
     *(field.name for field in fields(Regime)),
 )
 """Options of training a network."""
@@ -104,6 +104,10 @@ def idle_options(config: RunConfig, arguments: Sequence[str]) -> list[str]:
 def _of_the_run(config: RunConfig) -> Iterator[Idle]:
     if config.local:
         yield WORKERS, "with `--local` the one process trains the children one after another"
+    else:
+        yield ("fuse_seeds",), "only with `--local` are several seeds of a network trained as one"
+    if config.task.entry.family == "language":
+        yield ("fuse_seeds",), f"the task {config.task.task} trains its networks one by one"
     if not config.objectives.target:
         yield ("target_weights",), "without `--target` no cost is a factor of the reward"
     if config.ceilings.max_cost is None:
@@ -118,6 +122,7 @@ def _of_the_stopping(config: RunConfig) -> Iterator[Idle]:
         names = (f.name for f in fields(StoppingOptions) if f.name != "early_stop")
         yield tuple(names), "without `--early-stop` every child is trained to its last epoch"
         return
+    yield ("fuse_seeds",), f"with `--early-stop {rule}` every child is trained alone, and may be stopped alone"
     if rule != "curve":
         yield ("stop_delta",), f"`--early-stop {rule}` predicts nothing"
     if rule != "halving":

@@ -274,6 +274,8 @@ class RunConfig:
         del data["task"]["files"]  # it is in `files`, with the others
         if self.objectives == NO_OBJECTIVES:
             del data["objectives"]  # earlier versions did not write it
+        if self.topology.fuse_seeds == 1:
+            del data["topology"]["fuse_seeds"]  # nor this
         if self.stopping == StoppingOptions():
             del data["stopping"]  # nor this
         if isinstance(self.task.options, NasBench201Options) and self.task.options.latency_device is None:

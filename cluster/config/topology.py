@@ -38,6 +38,9 @@ class Topology:
     threads_per_child: int = 1
     """CPU threads that train one child. They are also the cores of its worker. The last bits of a child's curve depend
     on their number, so a resumed run keeps it."""
+    fuse_seeds: int = 1
+    """Seeds of one network that are trained as one, at most; with --local, and where that is faster. The last bits of a
+    child's curve depend on it, so a resumed run keeps it."""
     accumulate: int = 1
     """Pushes averaged into one step; the paper's language-model run has 10."""
 
@@ -57,7 +60,7 @@ class Topology:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("replicas", "shards", "children", "workers", "workers_per_process", "accumulate"):
+        for name in ("replicas", "shards", "children", "workers", "workers_per_process", "accumulate", "fuse_seeds"):
             value = getattr(self, name)
             if value is not None and not 1 <= value <= MAX_PARTS:
                 limit = "at least 1" if value < 1 else f"at most {MAX_PARTS:,}"

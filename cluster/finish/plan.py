@@ -306,6 +306,7 @@ def _default(config: RunConfig, request: Request, name: str) -> RunConfig:
             workers=topology.workers,
             gpus_per_child=topology.gpus_per_child,
             threads_per_child=topology.threads_per_child,
+            fuse_seeds=topology.fuse_seeds,
         ),
         failures=replace(config.failures, child_timeout=None, checkpoint_children=True),
         logs=config.logs,

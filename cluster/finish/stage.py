@@ -65,11 +65,12 @@ class Stage:
             recorded = self.folder.read_config()
             _check_same(recorded, config, self.folder, open_fields)
             check_unchanged(recorded)
-            # With other threads the last bits of its trainings would be others.
-            threads = recorded.topology.threads_per_child
+            # With others of these the last bits of its trainings would be others.
+            of_bits = ("threads_per_child", "fuse_seeds")
+            same = {name: getattr(recorded.topology, name) for name in of_bits}
             self.config = replace(
                 recorded,
-                topology=replace(config.topology, threads_per_child=threads),
+                topology=replace(config.topology, **same),
                 **{field: getattr(config, field) for field in TAKEN},
             )
 

@@ -1,14 +1,37 @@
-"""Trains children in the driver's own process, one after another."""
+"""Trains children in the driver's own process, one after another or several seeds of a network as one."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from child_trainer.outcome import Cause, Outcome
 from cluster.pool.child_weights import LostWeights
-from cluster.pool.failure_policy import AttemptHistory, FailurePolicy, Settled, Train, attempt_history, next_attempt
+from cluster.pool.failure_policy import (
+    MAX_LOST_ALONE,
+    AttemptHistory,
+    FailurePolicy,
+    Settled,
+    Train,
+    attempt_history,
+    next_attempt,
+)
 from cluster.pool.output_files import OutputCapture, no_capture
 from cluster.search.evaluator import Assignment, ChildTrainer
 from cluster.search.records import LOCAL_WORKER, AttemptLedger, Verdict
+
+
+class SeedsTrainer(Protocol):
+    """Trains several seeds of one network as one; `cluster.runners.trainer.Trainer` implements it."""
+
+    def joined(self, waiting: Sequence[Assignment]) -> list[Assignment]:
+        """Return the first of the waiting children, and those that are trained as one network with it."""
+        ...
+
+    def train_together(
+        self, assignments: Sequence[Assignment], *, preempted: Callable[[], bool] | None = None
+    ) -> list[Outcome]:
+        """Return the outcomes of children that `joined` returned, their own faults included."""
+        ...
 
 
 class InProcessEvaluator:
@@ -23,6 +46,7 @@ class InProcessEvaluator:
         on_settled: called with the id of a child that has its outcome.
         capture: captures what the children print.
         at_once: return the outcomes of all waiting children together, for children whose training takes no time.
+        seeds: trains several seeds of one network as one; `None`: every child is trained alone.
     """
 
     def __init__(  # noqa: PLR0913  (all but the first three are options)
@@ -36,8 +60,9 @@ class InProcessEvaluator:
         on_settled: Callable[[int], None] = lambda _: None,
         capture: OutputCapture = no_capture,
         at_once: bool = False,
+        seeds: SeedsTrainer | None = None,
     ) -> None:
-        self._at_once = at_once
+        self._at_once, self._seeds = at_once, seeds
         self._interrupt: KeyboardInterrupt | None = None
         self._capture = capture
         self._trainer, self._ledger, self._policy = trainer, ledger, policy
@@ -74,6 +99,8 @@ class InProcessEvaluator:
     def _next(self) -> list[tuple[int, Outcome]]:
         if not self._waiting:
             return []
+        if self._seeds is not None and len(together := self._joined(self._seeds)) > 1:
+            return self._train_together(self._seeds, together)
         assignment = self._waiting.popleft()
         outcome = self._outcome(assignment)
         if outcome is None:
@@ -81,6 +108,50 @@ class InProcessEvaluator:
             return []
         self._on_settled(assignment.child_id)
         return [(assignment.child_id, outcome)]
+
+    def _joined(self, seeds: SeedsTrainer) -> list[Assignment]:
+        """Return the waiting children that are trained as one; a child that has failed before is trained alone."""
+        if not self._may_join(self._waiting[0]):
+            return []
+        return seeds.joined([assignment for assignment in self._waiting if self._may_join(assignment)])
+
+    def _may_join(self, assignment: Assignment) -> bool:
+        history = attempt_history(self._ledger.attempts(assignment.child_id))
+        # Children that were lost together get a last attempt alone, which says whose fault it is.
+        return history.outcome is None and not history.failures and history.lost_alone < MAX_LOST_ALONE - 1
+
+    def _train_together(self, seeds: SeedsTrainer, assignments: Sequence[Assignment]) -> list[tuple[int, Outcome]]:
+        """Make one attempt at several children as one, and return the outcomes of those that have one.
+
+        The ends of all are recorded together: after a kill between them, the others would be trained in another group.
+        """
+        histories = [attempt_history(self._ledger.attempts(one.child_id)) for one in assignments]
+        keys = [f"{one.child_id}-{len(self._ledger.attempts(one.child_id)) + 1}" for one in assignments]
+        with self._ledger.together():
+            for one, key in zip(assignments, keys, strict=True):
+                self._ledger.start(one.child_id, LOCAL_WORKER, key)
+        interrupt, stops = None, False
+        try:
+            with self._capture(assignments[0].child_id, keys[0]):
+                outcomes = seeds.train_together(assignments, preempted=self._preempted)
+            stops = self._preempted is not None and self._preempted()
+        except KeyboardInterrupt as error:
+            interrupt, stops = error, True
+            outcomes = [Outcome.failed(Cause.PREEMPTED, "interrupted", seed=one.seed) for one in assignments]
+        ended: list[tuple[int, Outcome]] = []
+        with self._ledger.together():
+            for one, key, history, outcome in zip(assignments, keys, histories, outcomes, strict=True):
+                step = self._end(key, history, outcome, preempt_requested=stops)
+                if isinstance(step, Settled):
+                    ended.append((one.child_id, step.outcome))
+            self._ledger.share_time(keys)
+        if interrupt is not None:
+            raise interrupt
+        settled = {child_id for child_id, _ in ended}
+        self._waiting = deque(one for one in self._waiting if one.child_id not in settled)
+        for child_id in settled:
+            self._on_settled(child_id)
+        return ended
 
     def _outcome(self, assignment: Assignment) -> Outcome | None:
         """Return the child's outcome, after an attempt where it has none yet; `None` if it gets another attempt."""

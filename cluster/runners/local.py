@@ -91,6 +91,7 @@ def _run(
             on_settled=checkpoints.forget if checkpoints else lambda _: None,
             capture=capture,
             at_once=config.task.instant,
+            seeds=trainer if config.topology.fuse_seeds > 1 else None,
         )
         for _ in range(config.topology.replicas)
     ]

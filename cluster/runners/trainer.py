@@ -1,7 +1,8 @@
 """Trains children in a worker: it loads the task once, then trains one child after another."""
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from child_trainer.tasks.table_file import SampleTable
 from child_trainer.training.checkpoint import CheckpointSlot
 from child_trainer.training.task import Task
 from child_trainer.training.train import failure_of, train
+from child_trainer.training.train_together import train_together, why_alone
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.placement.versions import NodeError, check_driver
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from cluster.runners.job_trainer import JobTrainer
     from ps.store import ParameterStore
 
+
+_LOG = logging.getLogger(__name__)
 
 Judge = Callable[[Assignment, TrainingSoFar], Stopped | None]
 """Called between two epochs of a child; returns why its training is stopped there, or `None` to go on."""
@@ -70,6 +74,8 @@ class Trainer:
             _check_cuda()
         self._budget = config.budget
         self._threads = config.topology.threads_per_child
+        self._fuse_seeds = config.topology.fuse_seeds
+        self._told: set[str] = set()
         self._slots = slots
         self._device = "cuda" if gpu else "cpu"
         self._processor = _processor(self._device) if config.task.entry.trains else None
@@ -100,6 +106,54 @@ class Trainer:
         if self._device == "cuda":
             _release_memory()
         return replace(outcome, processor=self._processor) if self._processor else outcome
+
+    def joined(self, waiting: Sequence[Assignment]) -> list[Assignment]:
+        """Return the first of the waiting children, and those that are trained as one network with it.
+
+        They have its architecture and other seeds, they are at most as many as `--fuse-seeds` says, and the first is
+        alone where one network is slower than several, or is not what children are trained as.
+        """
+        first, most = waiting[0], self._fuse_seeds
+        if most == 1 or first.job is not None or self._judge is not None or first.architecture is None:
+            return [first]
+        same = [one for one in waiting if one.job is None and one.architecture == first.architecture]
+        if len(same) == 1:
+            return [first]
+        if reason := why_alone(first.architecture, self.task, self._budget, self._device):
+            if reason not in self._told:
+                _LOG.warning("`--fuse-seeds` trains no seeds of a network as one: %s", reason)
+            self._told.add(reason)
+            return [first]
+        by_seed = {one.seed: one for one in reversed(same)}
+        return [one for one in same if by_seed[one.seed] is one][:most]
+
+    def train_together(
+        self, assignments: Sequence[Assignment], *, preempted: Callable[[], bool] | None = None
+    ) -> list[Outcome]:
+        """Train children that `joined` returned as one network; return their outcomes, failures included.
+
+        Args:
+            assignments: the children.
+            preempted: called between two epochs; returns whether all must stop and save their state.
+        """
+        first = assignments[0]
+        assert first.architecture is not None
+        weights = self._child_weights
+        outcomes = train_together(
+            first.architecture,
+            self.task,
+            self._budget,
+            seeds=[one.seed for one in assignments],
+            device=self._device,
+            threads=self._threads,
+            checkpoints=self._slots and self._slots(first.child_id),
+            preempted=preempted,
+            keep=[ChildWeightsSlot(weights, one.child_id) for one in assignments] if weights else (),
+        )
+        outcomes = [self._with_latency(*each) for each in zip(assignments, outcomes, strict=True)]
+        if self._device == "cuda":
+            _release_memory()
+        return [replace(outcome, processor=self._processor) for outcome in outcomes]
 
     def _outcome(self, assignment: Assignment, batch_size: int | None, preempted: Callable[[], bool] | None) -> Outcome:
         if isinstance(assignment.job, Steps | Score):

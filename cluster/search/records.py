@@ -1,6 +1,7 @@
 """What replicas and the ledger exchange. Imports no torch, so that the ledger's process needs none."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, Protocol
@@ -158,6 +159,17 @@ class AttemptLedger(Protocol):
 
     def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
         """Record durably how an attempt ended; return whether this report was the first one."""
+        ...
+
+    def share_time(self, keys: Sequence[str]) -> None:
+        """Divide the time of attempts that were made as one, and have ended, into equal parts one after another.
+
+        So that the time of all attempts remains that of their worker. The keys are of at least one attempt.
+        """
+        ...
+
+    def together(self) -> AbstractContextManager[None]:
+        """Return a context: what is recorded in it becomes durable at its end, or none of it after an error."""
         ...
 
 

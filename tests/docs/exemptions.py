@@ -238,6 +238,7 @@ EXEMPT: Mapping[str, str] = {
     "python -m benchmarks.exactly_once": BENCHMARK,
     "python -m benchmarks.recurrent_speed": BENCHMARK,
     "python -m benchmarks.child_speed --data DIR --before CHECKOUT": BENCHMARK,
+    "python -m benchmarks.child_speed digits nasnet-digits --seeds 20 --loops now fused": BENCHMARK,
     "NASCLUSTER_DATA=DIR python -m benchmarks.language_models 3": BENCHMARK,
     "python -m benchmarks.children_a_second --before CHECKOUT 1": BENCHMARK,
     "python -m benchmarks.first_outcome --before CHECKOUT": BENCHMARK,

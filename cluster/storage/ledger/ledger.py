@@ -291,6 +291,18 @@ class Ledger:
                 db.execute(again, (child_id,))
             return True
 
+    def share_time(self, keys: Sequence[str]) -> None:
+        """See `AttemptLedger.share_time`."""
+        marks = ", ".join("?" * len(keys))
+        with self._transaction() as db:
+            found = [attempt_by_key(db, key) for key in keys]
+            query = f"SELECT min(started_at), max(ended_at) FROM attempts WHERE attempt_id IN ({marks})"
+            start, end = db.execute(query, found).fetchone()
+            each = max(0.0, end - start) / len(keys)
+            for place, attempt_id in enumerate(found):
+                times = (start + place * each, start + (place + 1) * each, attempt_id)
+                db.execute("UPDATE attempts SET started_at = ?, ended_at = ? WHERE attempt_id = ?", times)
+
     def attempts(self, child_id: int) -> tuple[Attempt, ...]:
         """See `AttemptLedger.attempts`."""
         return self._attempts("child = ? ORDER BY number", child_id)

@@ -402,7 +402,7 @@ ALWAYS = {
     "--log-format", "--log-level", "--no-replay-log", "--callback",
     "--consistency", "--staleness-bound", "--on-stale", "--max-staleness",
     "--replicas", "--shards", "--children", "--workers", "--workers-per-process", "--gpus-per-child",
-    "--accumulate", "--batching", "--threads-per-child",
+    "--accumulate", "--batching", "--threads-per-child", "--fuse-seeds",
     "--optimizer", "--adam-betas", "--rmsprop-decay", "--optimizer-epsilon", "--schedule", "--decay-at",
     "--decay-every", "--decay", "--warmup-epochs", "--clip-norm", "--label-smoothing", "--cutout", "--path-keep",
     "--auxiliary-weight", "--norm-epsilon", "--norm-momentum", "--initial", "--restart-below", "--restart-decay",
