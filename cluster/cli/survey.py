@@ -82,7 +82,7 @@ def survey(arguments: list[str]) -> int:
             folder, at_once = _folder(output, task, budget), _processes(processes)
             from cluster.survey.run_cell import CellFailed
             from cluster.survey.standings import summarize
-            from cluster.survey.survey import carry_out, check_plan
+            from cluster.survey.survey import carry_out, check_plan, whole
 
             plan = make_plan(request)
             check_plan(plan)
@@ -91,7 +91,10 @@ def survey(arguments: list[str]) -> int:
             except CellFailed as failed:
                 print(f"nascluster: {failed}", file=sys.stderr)
                 return FAILED
-            _write(folder, summarize(plan, results), as_json=as_json, show=open_browser)
+            except KeyboardInterrupt:
+                _write(folder, summarize(plan, whole(plan, folder)))
+                raise
+            _print(folder, _write(folder, summarize(plan, results)), as_json=as_json, show=open_browser)
             return 0
 
         return carry_out
@@ -114,24 +117,33 @@ def _processes(requested: int | None) -> int:
     return requested
 
 
-def _write(folder: Path, summary: "Summary", *, as_json: bool, show: bool) -> None:
-    """Write the table and the page into the folder, and print the table.
+def _write(folder: Path, summary: "Summary") -> "Summary":
+    """Write the table and the page of what is there into the folder; return the summary.
 
     Raises:
         OSError: they cannot be written.
     """
     from cluster.survey.page import page
-    from cluster.survey.table import markdown, text
+    from cluster.survey.table import markdown
 
-    data = portable_json.dumps(summary.to_json(), indent=2)
     files = {
         folder / "survey.html": page(summary, time.time()),
         folder / "survey.md": markdown(summary),
-        folder / "results.json": f"{data}\n",
+        folder / "results.json": f"{_json(summary)}\n",
     }
     for path, content in files.items():
         write_output(path, content.encode())
-    print(data if as_json else text(summary))
+    return summary
+
+
+def _json(summary: "Summary") -> str:
+    return portable_json.dumps(summary.to_json(), indent=2)
+
+
+def _print(folder: Path, summary: "Summary", *, as_json: bool, show: bool) -> None:
+    from cluster.survey.table import text
+
+    print(_json(summary) if as_json else text(summary))
     if not as_json:
         print(f"\n{folder / 'survey.html'}")
     if show and not webbrowser.open((folder / "survey.html").as_uri()):

@@ -42,15 +42,21 @@ def page(summary: Summary, now: float) -> str:
         tag("div", *(_winner(one) for one in summary.standings if one.results), class_="champions"),
         tag("h2", "What it took"),
         _cost(summary),
+        tag("h2", "What the papers report"),
+        tag("p", "Of CIFAR-10, with networks a hundred times larger and other trainings.", class_="soft"),
+        _papers(summary),
         tag("footer", tag("p", "Written by nascluster survey.")),
     )
 
 
 def _table(summary: Summary) -> Markup:
-    head = (HEAD[0], *PAPER_HEAD, *HEAD[1:])
-    found = [(row[0], *reported(one), *row[1:]) for one, row in zip(summary.standings, rows(summary), strict=True)]
     explained = (tag("p", note, class_="note") for note in notes(summary))
-    return tag("section", _scrolled(head, found, texts=len(PAPER_HEAD)), *explained)
+    return tag("section", _scrolled(HEAD, rows(summary)), *explained)
+
+
+def _papers(summary: Summary) -> Markup:
+    found = [(one.name, *reported(one)) for one in summary.standings]
+    return _scrolled((HEAD[0], *PAPER_HEAD), found, texts=len(PAPER_HEAD))
 
 
 def _scrolled(head: Sequence[str], found: Sequence[Sequence[str]], texts: int = 0) -> Markup:

@@ -129,7 +129,7 @@ class Summary:
             ("behind it with every seed", behind),
             ("neither", others),
         ]
-        return [f"{what.capitalize()}: {', '.join(names) if names else 'none'}." for what, names in sentences]
+        return [f"{what.capitalize()}: {'; '.join(names) if names else 'none'}." for what, names in sentences]
 
     def fits(self) -> dict[str, str]:
         """Return how the budget has changed the schedules of the first seed, by the system's name."""

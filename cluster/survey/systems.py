@@ -44,9 +44,9 @@ SURVEYED: Mapping[str, Surveyed] = MappingProxyType(
         "amoebanet": Surveyed(name="AmoebaNet", recipe="amoebanet-digits", reported="3.34 ± 0.06 % error, 3.2 M"),
         "pnas": Surveyed(name="PNAS", recipe="pnas-digits", reported="3.41 ± 0.09 % error, 3.2 M"),
         "bayesian": Surveyed(
-            name="Bayesian optimisation on NASNet's cells",
+            name="Bayesian optimisation",
             recipe="nasnet-digits",
-            reported="on other spaces",
+            reported="other spaces; here it searches NASNet's cells",
             searcher="bayesian",
             paper="White et al. 2021, arXiv 1910.11858",
         ),
@@ -57,7 +57,9 @@ SURVEYED: Mapping[str, Surveyed] = MappingProxyType(
         "path-eas": Surveyed(
             name="Path-level EAS", recipe="path-eas-digits", reported="2.30 % error, 14.3 M, in PyramidNet"
         ),
-        "seed-agem": Surveyed(name="seed-agem", recipe="seed-agem-digits", reported="nothing"),
+        "seed-agem": Surveyed(
+            name="seed-agem", recipe="seed-agem-digits", reported="nothing", paper="an article on A-GEM, without code"
+        ),
         "enas-macro": Surveyed(name="ENAS, layers", recipe="enas-macro-digits", reported="4.23 % error"),
         "enas-micro": Surveyed(name="ENAS, cells", recipe="enas-micro-digits", reported="3.54 % error, 4.6 M"),
         "one-shot": Surveyed(name="One-Shot", recipe="one-shot-digits", reported="about 4 % error"),

@@ -1,5 +1,7 @@
 """A survey's standings as a table of texts, in Markdown and for a terminal."""
 
+from collections.abc import Sequence
+
 from cluster.formatting import aligned, counted, duration
 from cluster.survey.standings import Bounds, Standing, Summary
 from cluster.survey.systems import LEFT_OUT, SURVEYED
@@ -47,11 +49,14 @@ def text(summary: Summary) -> str:
 
 
 def markdown(summary: Summary) -> str:
-    """Return the table in Markdown with what the papers report, and the notes."""
-    head = [HEAD[0], *PAPER_HEAD, *HEAD[1:]]
-    lines = [[row[0], *reported(one), *row[1:]] for one, row in zip(summary.standings, rows(summary), strict=True)]
-    table = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *lines)]
-    return "\n\n".join([f"# Survey: {title(summary)}", "\n".join(table), *notes(summary)]) + "\n"
+    """Return the table in Markdown, the notes, and a table of what the papers report."""
+    papers = _table([HEAD[0], *PAPER_HEAD], [(one.name, *reported(one)) for one in summary.standings])
+    parts = [f"# Survey: {title(summary)}", _table(HEAD, rows(summary)), *notes(summary), papers]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *lines))
 
 
 def notes(summary: Summary) -> list[str]:
