@@ -40,6 +40,7 @@ Neural architecture search with reinforcement learning, on Ray or in one process
   evaluate FILE.json ...    train given architectures, each once, for an outer loop: --task digits --name loop --json
   correlation NAME          say how well its shared weights rank architectures, by a table (--data) or by training them
   compare SEARCHER ...      compare searchers over many seeds: --recipe RECIPE --budget 500 (or 12000s)
+  survey digits             search with every system at one budget of core time, retrain alike, and write one page
   simulate RECIPE ...       predict a search's time, cost and utilisation, and what would help; --help lists options
   list [--json]             list all runs of a storage path: state, children, best, start, size
   remove NAME               remove a run from the disk; it asks first, unless --yes
@@ -131,6 +132,7 @@ COMMANDS: Mapping[str, str] = {
     "evaluate": "evaluate",
     "correlation": "correlation",
     "compare": "compare",
+    "survey": "survey",
     "simulate": "simulate",
     "list": "list_runs:list_runs",
     "remove": "remove",

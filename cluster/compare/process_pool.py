@@ -1,4 +1,4 @@
-"""Runs the searches of a comparison in parallel processes; the result of each is written as soon as it ends."""
+"""Runs searches in parallel processes; the result of each is written as soon as it ends."""
 
 import multiprocessing
 import os
@@ -10,11 +10,17 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
+from typing import TypeVar
 
 from cluster.compare.plan import Limit
 from cluster.compare.search_result import ResultError, Searches
 from cluster.config.run_config import RunConfig
 from cluster.formatting import last_line
+
+Work = TypeVar("Work")
+
+Run = Callable[[Work, Callable[[], bool]], None]
+"""A function of a job and of a function that says whether to stop."""
 
 
 class SearchFailed(Exception):
@@ -83,11 +89,28 @@ def run_jobs(jobs: Sequence[Job], processes: int) -> Generator[None, None, None]
             run_job(job, _never)
             yield
         return
+    yield from in_processes(run_job, jobs, processes)
+
+
+def in_processes(run: Run[Work], jobs: Sequence[Work], processes: int) -> Generator[None, None, None]:
+    """Call a function with each job in processes of their own, `processes` at one time, and yield after each call.
+
+    Closing or interrupting the iterator stops the calls that run, which are waited for when this process ends.
+
+    Args:
+        run: a function of a module, with a job and a function that says whether to stop.
+        jobs: what it is called with.
+        processes: calls at one time.
+
+    Raises:
+        ResultError: a process was killed.
+        Exception: what a call has raised; the others are stopped.
+    """
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_initialise, initargs=(stop,)) as pool:
         try:
-            pending = {pool.submit(_run_in_process, job) for job in jobs}
+            pending = {pool.submit(_run_in_process, run, job) for job in jobs}
             while pending:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -135,6 +158,6 @@ def _exit_with_parent() -> None:
         os._exit(1)
 
 
-def _run_in_process(job: Job) -> None:
+def _run_in_process(run: Run[Work], job: Work) -> None:
     assert _stop is not None, "the process was not initialised"
-    run_job(job, _stop.is_set)
+    run(job, _stop.is_set)

@@ -21,6 +21,8 @@ OWN_TABLE = "needs a table; tests/cluster/runners/test_own_table.py writes one"
 WEIGHTS = "needs a run that has kept weights; tests/cluster/export/test_export.py makes one"
 PORT = "binds a fixed port for as long as a search of minutes runs"
 
+NIGHT = "takes a night; tests/cluster/survey/test_survey.py runs a slice"
+
 MINUTES = "takes up to minutes; `make docs` runs it"
 """These are run by `NASCLUSTER_DOCS=1`."""
 
@@ -203,6 +205,10 @@ EXEMPT: Mapping[str, str] = {
     "nascluster correlation NAME --children 60 --epochs 10": SUPERNET,
     "nascluster correlation NAME --data DIR --children 1000": SUPERNET,
     "nascluster correlation NAME --json": SUPERNET,
+    "nascluster survey digits": NIGHT,
+    "nascluster survey digits --budget 45s --seeds 3": NIGHT,
+    "nascluster survey digits --budget 2h --systems nas enas-macro darts": NIGHT,
+    "nascluster survey fashion-mnist --data DIR": NIGHT,
     # services
     "MLFLOW_TRACKING_URI=http://... nascluster launch digits --callback mlflow": CLOUD,
     "nascluster resume NAME --storage-path s3://bucket/prefix": CLOUD,
