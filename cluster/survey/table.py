@@ -93,7 +93,7 @@ def percent(value: Bounds | None, *, signed: bool = False) -> str:
     if value is None:
         return "-"
     numbers = [value.mean] if value.interval is None else [value.mean, value.interval.low, value.interval.high]
-    mean, *ends = (f"{100 * number:{'+' if signed else ''}.2f}" for number in numbers)
+    mean, *ends = (f"{100 * number:{'+z' if signed else 'z'}.2f}" for number in numbers)
     return f"{mean} [{', '.join(ends)}]" if ends else mean
 
 

@@ -19,6 +19,7 @@ from cluster.storage.ledger.reader import reading
 from cluster.survey.files import CELLS, RUNS, CellFiles
 from cluster.survey.plan import Request, make_plan
 from cluster.survey.run_cell import CellJob, curve, run_cell
+from tests.cluster.interrupts import interrupted_when_running
 from tests.command_line import nascluster
 from tests.deploy.files import ROOT
 from tests.waiting import until
@@ -120,6 +121,18 @@ def test_a_search_that_is_stopped_has_no_result(tmp_path: Path) -> None:
     status = read_status(run, time.time())
     assert status.state == "stopped"
     assert status.finished >= 1
+
+
+def test_after_ctrl_c_there_is_a_table_and_the_search_can_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_folder(tmp_path / RUNS, "nas-1")
+    words = ("survey", "digits", "--systems", "nas", "--budget", "60s", "--seeds", "1", "--processes", "1")
+    with interrupted_when_running(run):
+        assert nascluster(*words, "--output", tmp_path) == 130
+    assert "interrupted with 0 of 2 searches done" in capsys.readouterr().err
+    assert "Not measured yet: NAS." in (tmp_path / "survey.md").read_text()
+    assert read_status(run, time.time()).interrupted
 
 
 @pytest.mark.parametrize(
