@@ -28,8 +28,9 @@ from child_trainer.training.task import Progress
 MAX_CPU_PIXELS = 4096
 """Pixels in a batch of images up to which a CPU trains several networks as one faster than one after another.
 
-Measured by `python -m benchmarks.child_speed`: then a step's time is that of its calls. Above, grouped convolutions are
-slower than the convolutions of each network.
+Up to it a step's time is that of its calls (`python -m benchmarks.child_speed digits nasnet-digits --loops now fused`).
+Above, a CPU computes grouped convolutions more slowly than those of each network. The bound comes from single steps of
+a few networks.
 """
 
 UPSAMPLING = 1.25
