@@ -232,7 +232,7 @@ class _Replay:
         if layout is None or not self._shards:
             return {}
         pulled = [shard.take(_seen(origin, shard.index)) for shard in self._shards]
-        return merge_values(layout, self._parts, pulled, None).values
+        return merge_values(layout, pulled, None).values
 
     def _check_complete(self) -> None:
         """Raise `Difference` if something waits for a state that a shard never had."""
