@@ -13,6 +13,7 @@ from rich.console import Console
 
 from child_trainer.atomic_file import write_output
 from cluster.cli.command import parse_command
+from cluster.cli.processes import process_count
 from cluster.compare.comparison import plan_comparison, run_comparison, searchers_that_fit
 from cluster.compare.markdown_table import markdown
 from cluster.compare.page import page
@@ -21,7 +22,6 @@ from cluster.compare.process_pool import SearchFailed
 from cluster.compare.search_result import ResultError
 from cluster.compare.standings import Summary
 from cluster.config.flags import UsageError, split
-from cluster.placement.cores import usable_cores
 
 FAILED = 1
 """Exit status if a search raised an error, as of `nascluster launch`."""
@@ -108,7 +108,7 @@ class _Options(NamedTuple):
 def _compare(options: _Options, flags: Sequence[str]) -> int:
     if not (options.searchers or options.everything):
         raise UsageError("name the searchers to compare, such as `reinforce evolution`, or give `--all`")
-    processes, folder = _processes(options.processes), _folder(options)
+    processes, folder = process_count(options.processes), _folder(options)
     limit = parse_limit(options.budget)
     console = Console(stderr=True, highlight=False)
     searchers = list(options.searchers)
@@ -144,14 +144,6 @@ def _folder(options: _Options) -> Path:
     if options.output is not None and not options.output.strip():
         raise UsageError("`output` must be a folder, got nothing; without the option it is compare-RECIPE-BUDGET here")
     return Path(options.output or f"compare-{options.recipe}-{options.budget}").expanduser().absolute()
-
-
-def _processes(requested: int | None) -> int:
-    if requested is None:
-        return usable_cores()
-    if not 1 <= requested <= 1000:
-        raise UsageError(f"`processes` must be 1 to 1000, got {requested}")
-    return requested
 
 
 def _write(folder: Path, summary: Summary, show: bool) -> None:

@@ -12,8 +12,8 @@ import tyro
 from child_trainer import portable_json
 from child_trainer.atomic_file import write_output
 from cluster.cli.command import parse_command
+from cluster.cli.processes import process_count
 from cluster.config.flags import Json, UsageError
-from cluster.placement.cores import usable_cores
 
 if TYPE_CHECKING:
     from cluster.survey.standings import Summary
@@ -79,7 +79,7 @@ def survey(arguments: list[str]) -> int:
                 data=data,
                 download=download,
             )
-            folder, at_once = _folder(output, task, budget), _processes(processes)
+            folder, at_once = _folder(output, task, budget), process_count(processes)
             from cluster.survey.run_cell import CellFailed
             from cluster.survey.standings import summarize
             from cluster.survey.survey import carry_out, check_plan, whole
@@ -107,14 +107,6 @@ def _folder(output: str | None, task: str, budget: str) -> Path:
     if output is not None and not output.strip():
         raise UsageError("`output` must be a folder, got nothing; without the option it is survey-TASK-BUDGET here")
     return Path(output or f"survey-{task}-{budget}").expanduser().absolute()
-
-
-def _processes(requested: int | None) -> int:
-    if requested is None:
-        return usable_cores()
-    if not 1 <= requested <= 1000:
-        raise UsageError(f"`processes` must be 1 to 1000, got {requested}")
-    return requested
 
 
 def _write(folder: Path, summary: "Summary") -> "Summary":
