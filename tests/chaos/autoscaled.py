@@ -5,7 +5,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE
 from ray.autoscaler.v2.sdk import get_cluster_status
 
 from tests.chaos.machines import MARK, marked
+from tests.ports import free_port
 from tests.waiting import TIMEOUT_S, until
 
 IDLE_S = 3.0
@@ -49,8 +49,7 @@ class Autoscaled:
     def __init__(self, resources: Mapping[str, float], labels: Mapping[str, str], most: int) -> None:
         self._mark = secrets.token_hex(8)
         self._folder = Path(tempfile.mkdtemp(prefix="nc-", dir="/tmp"))  # short, as Ray's sockets are below it
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.address = f"{get_node_ip_address()}:{free.getsockname()[1]}"
+        self.address = f"{get_node_ip_address()}:{free_port()}"
         config = self._folder / "cluster.json"
         config.write_text(json.dumps(_config(self.address, resources, labels, most)))
         environment = os.environ | {

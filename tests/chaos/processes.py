@@ -6,7 +6,6 @@ A new process is forked from one that has imported everything, since importing t
 import multiprocessing
 import os
 import signal
-import socket
 import threading
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -20,6 +19,7 @@ from ps.shard.journal import Journal
 from ps.shard.snapshot import SnapshotFile
 from ps.store import Layout
 from tests.chaos.script import PATIENCE_S, Fail, Injector, connect, pushes_of
+from tests.ports import free_port
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([__name__])
@@ -41,8 +41,7 @@ class ShardProcess:
     """Some shards of a layout behind one address, in a process that may be killed and started again."""
 
     def __init__(self, layout: Layout, indices: Sequence[int], directory: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         self.address = f"127.0.0.1:{self._port}"
         self._arguments = layout.to_json(), list(indices), directory, self._port
         self._process: Any = None

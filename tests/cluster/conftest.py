@@ -6,20 +6,20 @@ The S3 service is moto's, which keeps its objects in this process and can be sto
 import logging
 import os
 import secrets
-import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.ports import free_port
+
 
 class ObjectService:
     """Serves on one port, now and then."""
 
     def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self._server: Any = None
 
     def start(self) -> None:

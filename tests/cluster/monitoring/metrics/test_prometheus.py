@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -16,6 +15,7 @@ import pytest
 
 from tests.cluster.searches import nascluster
 from tests.deploy.test_observability import DASHBOARDS, EXPORTED, OBSERVABILITY
+from tests.ports import free_port
 
 pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None, reason="needs prometheus (apt-get install prometheus) to scrape a run"
@@ -59,8 +59,7 @@ def query(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quer
     config = shipped.replace("scrape_interval: 10s", "scrape_interval: 1s").replace("30s", "1s")
     (folder / "prometheus.yml").write_text(config)
     (folder / "runs").symlink_to(runs / ".metrics")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         "prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
         f"--web.listen-address=127.0.0.1:{port}",

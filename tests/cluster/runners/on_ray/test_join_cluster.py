@@ -22,6 +22,7 @@ from cluster.runners.on_ray.probe_head import ClusterError
 from tests.cluster.searches import Process, nascluster, run_folder, wait_until
 from tests.deploy.wheels import build, context, installation
 from tests.lengths import LONG
+from tests.ports import free_port
 from tests.ray_cluster import start_cluster
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(240)]
@@ -255,8 +256,3 @@ def patiently(submit: list[str], folder: Path) -> "subprocess.CompletedProcess[s
         if "No available agent" not in done.stderr or time.monotonic() > deadline:
             return done
         time.sleep(1)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
