@@ -1,6 +1,7 @@
 """The protocol of a task, and the progress that a task reports while it trains a child. Standard library only."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
@@ -30,7 +31,7 @@ class TaskError(ValueError):
 
 
 class Diverged(ArithmeticError):
-    """The loss or the network's outputs are no longer finite."""
+    """The loss, the network's outputs or the metric are no longer finite."""
 
 
 class OverTime(Exception):
@@ -170,9 +171,12 @@ class Progress:
         """Record an epoch's validation metric and save the state; return True if training must stop here.
 
         Raises:
+            Diverged: the metric is not finite.
             OverTime: the child has exceeded `max_seconds`.
             Preempted: the training is preempted; its state is saved if possible.
         """
+        if not math.isfinite(metric):  # of a task that does not look itself
+            raise Diverged(f"the metric is {metric} after epoch {len(self.curve) + 1}")
         self.curve.append(metric)
         self.step = 0
         if self._on_epoch is not None and self._on_epoch(len(self.curve), metric):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture, node
-from child_trainer.outcome import Budget, Cause, Measure, Outcome
+from child_trainer.outcome import Budget, Cause, Failure, Measure, Outcome
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.training import image_classifier as sgd
 from child_trainer.training.task import Diverged, Progress
@@ -259,6 +259,24 @@ def test_each_error_has_its_cause(error, cause):
     assert outcome.failure.message
     assert outcome.curve == (0.5,)
     assert outcome.seed == 7
+
+
+class Judging(Failing):
+    """A task that reports one epoch and then a given metric."""
+
+    def __init__(self, metric):
+        self.metric = metric
+
+    def fit(self, architecture, budget, progress, *, seed, device="cpu"):
+        progress.finished_epoch(0.5)
+        progress.finished_epoch(self.metric)
+
+
+@pytest.mark.parametrize("metric", [float("nan"), float("inf"), float("-inf")])
+def test_a_child_whose_metric_is_not_finite_has_diverged(metric):
+    outcome = train(SMALL, Judging(metric), QUICK, seed=1)
+    assert outcome.failure == Failure(cause=Cause.DIVERGED, message=f"the metric is {metric} after epoch 2")
+    assert outcome.curve == (0.5,)
 
 
 def test_a_crash_keeps_its_traceback(digits):
