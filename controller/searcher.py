@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -100,14 +101,14 @@ class Proposal:
         return self.architecture.id if self.architecture else ""
 
 
-class _OutcomeLater:
-    """The place of what gives a record's outcome when it is first asked for."""
+class _ReadLater:
+    """The places of what gives a record's outcome, and its notes, when they are first asked for."""
 
-    __slots__ = ("_read_outcome",)
+    __slots__ = ("_notes_text", "_read_outcome")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ChildRecord(_OutcomeLater):
+class ChildRecord(_ReadLater):
     """What a searcher sees of a child. It has no graph: `SearchSpace.decode` gives that from the tokens.
 
     Attributes:
@@ -133,17 +134,17 @@ class ChildRecord(_OutcomeLater):
     job: Job | None = None
 
     @classmethod
-    def reading_outcome(
+    def reading_later(
         cls, read: Callable[..., Outcome | None], given: tuple[Any, ...], values: tuple[Any, ...]
     ) -> ChildRecord:
-        """Return the record of an ended child whose outcome is read when it is first asked for.
+        """Return the record of an ended child whose outcome and notes are read when they are first asked for.
 
-        Few searchers ask for outcomes, and to make all of them takes most of the time that a long history takes.
+        Few searchers ask for them, and to make all of them takes most of the time that a long history takes.
 
         Args:
             read: returns the outcome.
             given: what it is called with.
-            values: the record's other attributes, in their order.
+            values: the record's other attributes, in their order; of the notes their JSON text, or `None`.
         """
         record = cls.__new__(cls)
         for fill, value in zip(_FILL, ((read, given), *values), strict=True):
@@ -153,20 +154,21 @@ class ChildRecord(_OutcomeLater):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """Read the outcome, the one attribute that may have no value yet."""
-            if name != "outcome":
+            """Read the outcome or the notes, the two attributes that may have no value yet."""
+            if name == "outcome":
+                read, given = self._read_outcome
+                value = read(*given)
+            elif name == "notes":
+                value = json.loads(self._notes_text) if self._notes_text else {}
+            else:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            read, given = self._read_outcome
-            outcome = read(*given)
-            object.__setattr__(self, name, outcome)
-            return outcome
+            object.__setattr__(self, name, value)
+            return value
 
 
-_FILL = tuple(
-    getattr(ChildRecord, name).__set__
-    for name in ("_read_outcome", "id", "tokens", "architecture_id", "log_prob", "reward", "notes", "same_as", "job")
-)
-"""The slots of `ChildRecord.reading_outcome`; a frozen dataclass is filled past its `__setattr__`."""
+_FILLED = ("_read_outcome", "id", "tokens", "architecture_id", "log_prob", "reward", "_notes_text", "same_as", "job")
+_FILL = tuple(getattr(ChildRecord, name).__set__ for name in _FILLED)
+"""The slots of `ChildRecord.reading_later`; a frozen dataclass is filled past its `__setattr__`."""
 
 
 @dataclass(frozen=True, slots=True)

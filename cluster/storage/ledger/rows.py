@@ -4,7 +4,7 @@ import gc
 import itertools
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from child_trainer.architectures.architecture import Architecture
@@ -41,9 +41,6 @@ ATTEMPT_COLUMNS = ", ".join(
     )
 )
 """What `attempt_of` takes."""
-
-NOTHING: Mapping[str, Any] = {}
-"""The notes and the measurements of children that have none: one for all of them."""
 
 NUM_OUTCOME_COLUMNS = len(OUTCOME_COLUMNS.split(", "))
 
@@ -88,12 +85,12 @@ def records_of(rows: Iterable[tuple[Any, ...]]) -> Iterator[ChildRecord]:
         if tokens is None:
             tokens = known[decisions] = tuple(json.loads(decisions))
         architecture_id = ids.setdefault(network, network)
-        about = json.loads(notes) if notes else NOTHING
-        values = (child, tokens, architecture_id, log_prob, reward, about, same_as, job and _job_of(job))
+        values = (child, tokens, architecture_id, log_prob, reward, notes, same_as, job and _job_of(job))
         if outcome:
-            yield ChildRecord.reading_outcome(outcome_of, row[1 : NUM_OUTCOME_COLUMNS + 1], values)
+            yield ChildRecord.reading_later(outcome_of, row[1 : NUM_OUTCOME_COLUMNS + 1], values)
         else:
             fields: dict[str, Any] = dict(zip(_RECORD_FIELDS, values, strict=True))
+            fields["notes"] = json.loads(notes) if notes else {}
             yield ChildRecord(**fields)
 
 

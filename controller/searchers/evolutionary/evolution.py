@@ -8,7 +8,7 @@ from controller.decisions import Tokens
 from controller.objectives import Cost
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
 from controller.searchers.evolutionary.options import EvolutionOptions
-from controller.searchers.evolutionary.selection import Key, Members, key_among, select_parent, survivors
+from controller.searchers.evolutionary.selection import Key, Members, key_among, select_parent, survivors_of_all
 from controller.searchers.evolutionary.variation import check_space, crossover, describe_change, mutation
 from controller.searchers.history_state import HistoryState
 from controller.space import SearchSpace, first_tokens, mutated_tokens
@@ -112,6 +112,10 @@ class Population(HistoryState):
     def after(self, history: Sequence[ChildRecord]) -> tuple[ChildRecord, ...]:
         """Return the population after this history, the oldest member first."""
         self.follow(history)
+        members = survivors_of_all(self._members, self._joining, self._options, self._costs)
+        if members != self._members:
+            self._members, self._key = members, None
+        self._joining.clear()
         return self._members
 
     @property
@@ -123,13 +127,11 @@ class Population(HistoryState):
 
     def _begin(self) -> None:
         self._members: tuple[ChildRecord, ...] = ()
+        self._joining: list[ChildRecord] = []
         self._key: Key | None = None
         self.tried: set[Tokens] = set()
 
     def _add(self, child: ChildRecord) -> None:
         self.tried.add(child.tokens)
-        # A child without a reward does not join.
-        if child.reward is not None:
-            members = survivors(self._members, child, self._options, self._costs)
-            if members is not self._members:
-                self._members, self._key = members, None
+        if child.reward is not None:  # else it does not join
+            self._joining.append(child)

@@ -79,6 +79,18 @@ def survivors(
     return (*(member for member in population if member is not worst), child)
 
 
+def survivors_of_all(
+    population: Members, children: Sequence[ChildRecord], options: EvolutionOptions, costs: Sequence[Cost] = ()
+) -> tuple[ChildRecord, ...]:
+    """Return the population after these children have ended with a reward, one after another, as `survivors` does."""
+    if options.dies == "oldest":  # a long history leaves the last ones, however many came before
+        return (*population, *children)[-options.capacity :]
+    members = tuple(population)
+    for child in children:
+        members = survivors(members, child, options, costs)
+    return members
+
+
 def _drawn(population: Members, options: EvolutionOptions, rng: random.Random) -> list[ChildRecord]:
     """Draw the members that compete in a tournament, with replacement."""
     return rng.choices(population, k=options.drawn(len(population)))
