@@ -39,7 +39,7 @@ EXEMPT: Mapping[str, str] = {
     "make chaos": INSTALLS,
     ". .venv/bin/activate": INSTALLS,
     "NASCLUSTER_CHAOS=10 pytest tests/chaos/test_kills.py -s": INSTALLS,
-    "NASCLUSTER_CHAOS=10 pytest tests/chaos/test_shared_weights.py -s": INSTALLS,
+    "NASCLUSTER_CHAOS=3 pytest tests/chaos/test_shared_weights.py -s": INSTALLS,
     "pip install '.[s3]'": INDEX,
     "pip install '.[tensorboard]'": INDEX,
     "pip install '.[mlflow]'": INDEX,
