@@ -9,8 +9,8 @@ one run mean more than the times. `--against` adds the parameter server of anoth
 actor holds the same tensors, adds each gradient to them, and writes nothing to a disk. gRPC's echo sends as many bytes
 to the server as a push does, and gets as many back as a pull does.
 
-With `--service`, one client calls one process with a shard, and the processor time of both is measured, which other
-load on the machine changes little: what a process with shards takes for a call, and so how many it can serve.
+With `--service`, one client calls one process with a shard or 20 of them, and the processor time of both is measured,
+which other load on the machine changes little: what a process with shards takes for a call, and how many it can serve.
 """
 
 import argparse
@@ -62,6 +62,7 @@ SERVICE = {
     "bytes-8m": Case(size_bytes=8_000_000, tensors=800, shards=1, optimizer="sgd", durable=False),
     "durable-1k": Case(size_bytes=1_000, tensors=10, shards=1, optimizer="adam", durable=True),
     "durable-100k": Case(size_bytes=100_000, tensors=193, shards=1, optimizer="adam", durable=True),
+    "durable-100k-20": Case(size_bytes=100_000, tensors=193, shards=20, optimizer="adam", durable=True),
 }
 """What processor time is measured of: shared weights (SGD), strengths and a policy (Adam, durable)."""
 
@@ -317,7 +318,8 @@ def service(name: str, calls: int = SERVICE_CALLS) -> list[str]:
             return [*used, statistics.median(waits), statistics.quantiles(waits, n=10)[0]]
 
         def push() -> object:
-            return store.push(Push(client="a", sequence=next(pushes), gradients=gradients, versions=(0,)))
+            versions = (0,) * case.shards
+            return store.push(Push(client="a", sequence=next(pushes), gradients=gradients, versions=versions))
 
         pull = measured(lambda: store.pull(client="a"))
         row = [str(case), *(f"{value:.2f}" for value in (*pull, *measured(push)))]
@@ -334,7 +336,7 @@ def service_table() -> str:
     """Format a Markdown table of the processor time of calls."""
     what = ("server", "client", "wall clock", "lowest tenth")
     heads = [f"{call}, {who}, ms" for call in ("pull", "push") for who in what]
-    rows = [["one shard", *heads], ["---"] * (len(heads) + 1), *(service(name) for name in SERVICE)]
+    rows = [["one process", *heads], ["---"] * (len(heads) + 1), *(service(name) for name in SERVICE)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

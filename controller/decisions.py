@@ -10,7 +10,6 @@ import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 Tokens = tuple[int, ...]
 
@@ -104,10 +103,21 @@ def num_options(decision: Decision) -> int:
     return 2 if isinstance(decision, Subset) else decision.count
 
 
-@lru_cache(maxsize=256)
 def offsets(decisions: Decisions) -> tuple[int, ...]:
     """Return the position of each decision's first token, and as the last element the number of all tokens."""
-    return tuple(itertools.accumulate((d.width for d in decisions), initial=0))
+    known = _OFFSETS.get(id(decisions))
+    if known is None or known[0] is not decisions:
+        if len(_OFFSETS) == _MAX_OFFSETS:
+            _OFFSETS.clear()
+        known = decisions, tuple(itertools.accumulate((d.width for d in decisions), initial=0))
+        _OFFSETS[id(decisions)] = known
+    return known[1]
+
+
+_OFFSETS: dict[int, tuple[Decisions, tuple[int, ...]]] = {}
+"""Sequences and their offsets. By identity: to hash a sequence takes longer than to decode a sample of it."""
+
+_MAX_OFFSETS = 256
 
 
 def place_of(decision: Decision) -> int:

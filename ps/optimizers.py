@@ -7,7 +7,7 @@ operation the same way in body and tail. `tests/ps/test_bit_identity.py` holds t
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 from types import MappingProxyType
@@ -100,6 +100,39 @@ def has_rate(optimizer: str) -> bool:
     return "lr" in OPTIMIZERS[optimizer]
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Consecutive tensors of one vector that take their next step, with equal numbers of steps before it.
+
+    Attributes:
+        optimizer, options: their update rule.
+        count: how many steps they have taken.
+        values, gradient: their elements, which lie end to end.
+        slots: what the rule's state has of them.
+    """
+
+    optimizer: str
+    options: Mapping[str, float]
+    count: float
+    values: Tensor
+    gradient: Tensor
+    slots: Mapping[str, Tensor]
+
+
+@torch.no_grad()
+def step(pieces: Iterable[Piece]) -> None:
+    """Step some pieces in place, which must not overlap; gradients are only read.
+
+    The vectors of small shards are short, so that a call of PyTorch for all alike pieces, in which each has the bits of
+    a call of its own, takes little longer than one for a single piece.
+    """
+    alike: dict[tuple[object, ...], list[Piece]] = {}
+    for piece in pieces:
+        alike.setdefault((piece.optimizer, piece.count, *piece.options.values()), []).append(piece)
+    for same in alike.values():
+        _STEPS[same[0].optimizer](same, same[0].options)
+
+
 class UpdateRule:
     """An update rule over the tensors of a group that lie end to end in one vector, with its state.
 
@@ -113,20 +146,21 @@ class UpdateRule:
     """
 
     def __init__(self, optimizer: str, options: Mapping[str, float], sizes: Mapping[str, int]) -> None:
-        self._step, self._options, self._sizes = _STEPS[optimizer], options, sizes
+        self._optimizer, self._options, self._sizes = optimizer, options, sizes
         self._offsets = [0, *accumulate(sizes.values())]
         self._slots: dict[str, Tensor] = {}
         for slot in _SLOTS[optimizer](options):
             self._slots[slot] = torch.zeros(len(sizes) if slot == STEP else self._offsets[-1])
         self._stepped = False
 
-    @torch.no_grad()
-    def step(self, values: Tensor, gradient: Tensor, first: int, last: int, rate: float | None = None) -> None:
-        """Step some consecutive tensors in place; leave the others and their state unchanged.
+    def pieces(
+        self, values: Tensor, gradient: Tensor, first: int, last: int, rate: float | None = None
+    ) -> Iterator[Piece]:
+        """Yield what `step` needs to step some consecutive tensors; the others and their state stay unchanged.
 
         Args:
             values: the whole vector, float32.
-            gradient: the gradients of these tensors, end to end; it is only read.
+            gradient: the gradients of these tensors, end to end.
             first: the number of the first tensor that takes a step.
             last: the number after that of the last one.
             rate: the learning rate of this step; `None` for the option `lr`.
@@ -134,10 +168,10 @@ class UpdateRule:
         options = self._options if rate is None else {**self._options, "lr": rate}
         self._stepped = True
         begin = self._offsets[first]
-        for start, stop in self._alike(first, last):
+        for start, stop, count in self._alike(first, last):
             a, b = self._offsets[start], self._offsets[stop]
             slots = {name: slot[start:stop] if name == STEP else slot[a:b] for name, slot in self._slots.items()}
-            self._step(values[a:b], gradient[a - begin : b - begin], slots, options)
+            yield Piece(self._optimizer, options, count, values[a:b], gradient[a - begin : b - begin], slots)
 
     def state(self) -> Iterator[tuple[str, Mapping[str, int], Tensor]]:
         """Yield each slot, with what its vector has of each tensor, and the vector; nothing before the first step."""
@@ -153,16 +187,16 @@ class UpdateRule:
                 a, b = (number, number + 1) if slot == STEP else self._offsets[number : number + 2]
                 self._slots[slot][a:b] = tensors[name].reshape(-1)
 
-    def _alike(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+    def _alike(self, first: int, last: int) -> Iterator[tuple[int, int, float]]:
         """Cut a range of tensors where the number of steps that they have taken changes: Adam's factors depend on it.
 
-        Elementwise rules give an element the same bits wherever its vector ends.
+        Yield this number with each part. Elementwise rules give an element the same bits wherever its vector ends.
         """
         counts = self._slots[STEP][first:last].tolist() if STEP in self._slots else [0.0] * (last - first)
         start = first
-        for _, group in groupby(counts):
+        for count, group in groupby(counts):
             stop = start + len(list(group))
-            yield start, stop
+            yield start, stop, count
             start = stop
 
 
@@ -170,29 +204,32 @@ STEP = "step"
 """The slot that counts a tensor's steps: one number for each tensor, where other slots have one for each element."""
 
 
-def _adam(value: Tensor, gradient: Tensor, slots: Mapping[str, Tensor], options: Mapping[str, float]) -> None:
+def _adam(pieces: Sequence[Piece], options: Mapping[str, float]) -> None:
     """Step by Adam (Kingma & Ba 2015, algorithm 1), with the operations of `torch.optim.adam` in its order.
 
     A shard's tensors are small, so that the checks of that function take longer than its arithmetic.
     """
-    steps, mean, square = slots[STEP], slots["exp_avg"], slots["exp_avg_sq"]
-    beta1, beta2 = options["beta1"], options["beta2"]
-    steps += 1
-    step = steps[0].item()
+    values, gradients = [piece.values for piece in pieces], [piece.gradient for piece in pieces]
+    steps, means, squares = ([piece.slots[name] for piece in pieces] for name in (STEP, "exp_avg", "exp_avg_sq"))
+    beta1, beta2, step = options["beta1"], options["beta2"], pieces[0].count + 1
+    _add_(steps, 1)
     if options["weight_decay"]:
-        gradient = gradient.add(value, alpha=options["weight_decay"])
-    mean.lerp_(gradient, 1 - beta1)
-    square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-    scale = (square.sqrt() / (1 - beta2**step) ** 0.5).add_(options["eps"])
-    value.addcdiv_(mean, scale, value=-options["lr"] / (1 - beta1**step))
+        gradients = _add(gradients, values, alpha=options["weight_decay"])
+    _lerp_(means, gradients, 1 - beta1)
+    _mul_(squares, beta2)
+    _addcmul_(squares, gradients, gradients, value=1 - beta2)
+    scales = _sqrt(squares)
+    _div_(scales, (1 - beta2**step) ** 0.5)
+    _add_(scales, options["eps"])
+    _addcdiv_(values, means, scales, value=-options["lr"] / (1 - beta1**step))
 
 
-def _sgd(value: Tensor, gradient: Tensor, slots: Mapping[str, Tensor], options: Mapping[str, float]) -> None:
+def _sgd(pieces: Sequence[Piece], options: Mapping[str, float]) -> None:
     sgd(
-        [value],
-        [gradient],
+        [piece.values for piece in pieces],
+        [piece.gradient for piece in pieces],
         # A buffer of zeros becomes the first gradient, as PyTorch's buffer that is not there yet does.
-        [slots.get("momentum_buffer")],
+        [piece.slots.get("momentum_buffer") for piece in pieces],
         foreach=False,
         fused=False,
         weight_decay=options["weight_decay"],
@@ -204,16 +241,28 @@ def _sgd(value: Tensor, gradient: Tensor, slots: Mapping[str, Tensor], options: 
     )
 
 
-def _average(value: Tensor, observed: Tensor, slots: Mapping[str, Tensor], options: Mapping[str, float]) -> None:
+def _average(pieces: Sequence[Piece], options: Mapping[str, float]) -> None:
     """Update an exponential moving average: `p <- decay * p + (1 - decay) * g`, where g is the observed value.
 
     The reward baseline is such a parameter. Clients push the reward itself, not a difference from a pulled copy, so
     the average is right however stale the push is.
     """
-    value.mul_(options["decay"]).add_(observed, alpha=1 - options["decay"])
+    values = [piece.values for piece in pieces]
+    _mul_(values, options["decay"])
+    _add_(values, [piece.gradient for piece in pieces], alpha=1 - options["decay"])
 
 
-_STEPS = {"adam": _adam, "sgd": _sgd, "average": _average}
+# On a CPU each of these calls the kernel of one tensor for one tensor after another.
+_add, _add_ = torch._foreach_add, torch._foreach_add_  # pyright: ignore[reportPrivateImportUsage]
+_mul_, _div_ = torch._foreach_mul_, torch._foreach_div_  # pyright: ignore[reportPrivateImportUsage]
+_sqrt, _lerp_ = torch._foreach_sqrt, torch._foreach_lerp_  # pyright: ignore[reportPrivateImportUsage]
+_addcmul_, _addcdiv_ = torch._foreach_addcmul_, torch._foreach_addcdiv_  # pyright: ignore[reportPrivateImportUsage]
+
+_STEPS: Mapping[str, Callable[[Sequence[Piece], Mapping[str, float]], None]] = {
+    "adam": _adam,
+    "sgd": _sgd,
+    "average": _average,
+}
 
 _SLOTS: Mapping[str, Callable[[Mapping[str, float]], tuple[str, ...]]] = {
     "adam": lambda _: (STEP, "exp_avg", "exp_avg_sq"),

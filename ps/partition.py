@@ -66,7 +66,7 @@ def split(parts: Partition, tensors: Slices) -> list[Slices]:
     """Return views of each shard's slices of the `tensors`, which are in the order of the flattened vector."""
     sizes = sizes_of(parts, tensors.sizes)
     pieces = tensors.flat.split([sum(part.values()) for part in sizes])
-    return [Slices(part, piece) for part, piece in zip(sizes, pieces, strict=True)]
+    return [Slices(part, piece, is_finite=tensors.is_finite) for part, piece in zip(sizes, pieces, strict=True)]
 
 
 @torch.no_grad()
@@ -81,5 +81,11 @@ def join(shapes: Mapping[str, Sequence[int]], pieces: Sequence[Slices]) -> dict[
     """
     if not shapes:
         return {}
-    views = torch.cat([piece.flat for piece in pieces]).split([math.prod(shape) for shape in shapes.values()])
-    return {name: view.view(tuple(shape)).clone() for (name, shape), view in zip(shapes.items(), views, strict=True)}
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    flat = torch.cat([piece.flat for piece in pieces])
+    # Its stub says that it returns nothing.
+    copies: Sequence[Tensor] = torch.split_with_sizes_copy(flat, sizes)  # pyright: ignore[reportAssignmentType]
+    return {
+        name: copy if len(shape) == 1 else copy.view(tuple(shape))
+        for (name, shape), copy in zip(shapes.items(), copies, strict=True)
+    }

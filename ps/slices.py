@@ -15,11 +15,13 @@ class Slices(Mapping[str, Tensor]):
         sizes: tensor name -> number of its elements, in the buffer's order. It must not change; two objects that share
             it hold the same tensors.
         flat: the buffer, as long as the sizes together.
+        is_finite: whether the elements are known to be as `ps.validation` wants them, so that no shard looks again.
     """
 
-    def __init__(self, sizes: Mapping[str, int], flat: Tensor) -> None:
+    def __init__(self, sizes: Mapping[str, int], flat: Tensor, *, is_finite: bool = False) -> None:
         self.sizes = sizes
         self.flat = flat
+        self.is_finite = is_finite
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> "Slices":

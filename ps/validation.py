@@ -73,7 +73,9 @@ def check_tensors(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, T
     if not isinstance(tensors, Slices) or any(shapes[name] != (size,) for name, size in tensors.sizes.items()):
         for name, tensor in tensors.items():
             _check_form(name, tensor, shapes[name])
-    _check_finite(as_slices(tensors))
+    slices = as_slices(tensors)
+    if not slices.is_finite:
+        _check_finite(slices)
 
 
 def check_token(token: str) -> None:
@@ -106,15 +108,21 @@ def _flattened(layout: Layout, tensors: Mapping[str, Tensor]) -> Slices:
         _check_form(name, tensor, layout.shapes[name])
     slices = Slices.of({name: tensors[name] for name in layout.shapes if name in tensors})
     _check_finite(slices)
+    slices.is_finite = True
     return slices
 
 
+def are_finite(elements: Tensor) -> bool:
+    """Return whether all elements are finite and within the limit."""
+    if not elements.numel():
+        return True
+    lowest, highest = torch.aminmax(elements)  # each is a NaN if any element is
+    return lowest.item() >= -MAX_MAGNITUDE and highest.item() <= MAX_MAGNITUDE
+
+
 def _check_finite(slices: Slices) -> None:
-    # All at once, as a policy has many small tensors and nearly every push is good. `aminmax` returns a NaN if any is.
-    if not slices.flat.numel():
-        return
-    lowest, highest = torch.aminmax(slices.flat)
-    if lowest.item() >= -MAX_MAGNITUDE and highest.item() <= MAX_MAGNITUDE:
+    # All at once, as a policy has many small tensors and nearly every push is good.
+    if are_finite(slices.flat):
         return
     for name, elements in slices.items():
         allowed = elements.abs() <= MAX_MAGNITUDE  # false for NaN, too

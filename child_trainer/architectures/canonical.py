@@ -7,15 +7,19 @@ interchangeable ones), graphs that are not isomorphic get different certificates
 differences only between highly regular graphs.
 """
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
+
+Label = tuple[str | tuple[tuple[str, str], ...], ...]
+"""What distinguishes nodes, in nested tuples of texts."""
 
 Colours = list[int]
 """One colour for each node, in the order of the labels."""
 
 
 def certificate(
-    labels: Mapping[str, Hashable],
+    labels: Mapping[str, Label],
     inputs: Mapping[str, Sequence[str]],
     commutative: Collection[str],
     outputs: Sequence[str],
@@ -33,9 +37,7 @@ def certificate(
     commute = [name in commutative for name in labels]
     sources = [tuple([number[source] for source in inputs.get(name, ())]) for name in labels]
 
-    # The text of a label that many nodes share is made once: it takes as long as the rest.
-    written = {key: repr(label) for key, label in {id(label): label for label in labels.values()}.items()}
-    texts = [written[id(label)] for label in labels.values()]
+    texts = [_text(label) for label in labels.values()]
     depth = _depths(sources, [number[name] for name in inputs])
     leaves = [()] * len(texts)
     for name in set(outputs):
@@ -52,6 +54,11 @@ def certificate(
         reads = _reads(sources, commute, colours)
     rows = sorted(zip(colours, texts, reads, strict=True))
     return [rows, [colours[number[name]] for name in outputs]]
+
+
+@lru_cache(maxsize=4096)  # to make the text of a label takes as long as all else
+def _text(label: Label) -> str:
+    return repr(label)
 
 
 def _readers(sources: Sequence[tuple[int, ...]], commute: Sequence[bool]) -> list[list[tuple[int, int]]]:

@@ -83,6 +83,7 @@ def _learn(
     view = view_of(replica, snapshot, seen, "learn", *learning_place(number, turn))
     with replica.computing:
         update = learnt(replica.searcher, children, view, turn)
+        checksum = checksum_of(update.gradients) if replica.records_origins else 0
     if not replica.records_origins:
         return update, ""
     known, unknown = seen.known()
@@ -92,7 +93,7 @@ def _learn(
         completed=seen.completed,
         known=known,
         unknown=unknown,
-        checksum=checksum_of(update.gradients),
+        checksum=checksum,
     ).to_text()
     return update, note if len(note) <= MAX_NOTE_LENGTH else ""
 

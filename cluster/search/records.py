@@ -33,6 +33,20 @@ class Batch:
     children: tuple[Child, ...]
 
 
+class Turn(NamedTuple):
+    """Where a replica is when it has pulled.
+
+    Attributes:
+        batch: its first batch that was not learnt from, with the outcomes so far; `None` if there is none.
+        last_batch: the number of the last batch that it has sampled, 0 before the first.
+        completed: how many children of the run have ended.
+    """
+
+    batch: Batch | None
+    last_batch: int
+    completed: int
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stream:
     """A replica's children that are in no batch yet: in stream mode a batch is formed of children that have ended.
@@ -176,17 +190,13 @@ class AttemptLedger(Protocol):
 class ReplicaLedger(Protocol):
     """The part of the ledger that replicas write and read. Every call may be repeated."""
 
-    def open_batch(self, replica: int, applied: int | None = None) -> Batch | None:
-        """Return the replica's first batch that was not learnt from, with the outcomes so far.
+    def turn(self, replica: int, applied: int | None = None) -> Turn:
+        """Return where the replica is.
 
         Args:
             replica: the replica's index.
             applied: the last of its pushes that every shard has; the batches of later pushes are learnt again.
         """
-        ...
-
-    def last_batch(self, replica: int) -> int:
-        """Return the number of the last batch that the replica has sampled, 0 before the first."""
         ...
 
     def last_child(self) -> int:
@@ -267,7 +277,10 @@ class ReplicaLedger(Protocol):
         ...
 
     def learned(self, replica: int, number: int, result: BatchResult) -> None:
-        """Record durably that a batch was learnt from."""
+        """Record that a batch was learnt from, durably at the latest when the replica's next `turn` is answered.
+
+        If that does not happen, the batch is learnt from again, and its push is known by its number.
+        """
         ...
 
     def completed(self) -> int:

@@ -88,9 +88,9 @@ def client(index: int) -> str:
     return f"replica-{index}"
 
 
-def children_of(replica: Replica) -> ViewChildren:
-    """Return the children as the replica's searcher sees them now."""
-    return ViewChildren(replica.ledger, replica.history)
+def children_of(replica: Replica, completed: int | None = None) -> ViewChildren:
+    """Return the children as the replica's searcher sees them now, or when so many had ended, a moment ago."""
+    return ViewChildren(replica.ledger, replica.history, completed)
 
 
 def view_of(replica: Replica, snapshot: Snapshot, children: ViewChildren, step: str, *place: int) -> View:

@@ -15,7 +15,7 @@ from cluster.search.evaluator import Assignment, assignment_of
 from cluster.search.learning import last_batch_of, learn_from, pull
 from cluster.search.needed_weights import unneeded_weights
 from cluster.search.origin import Origin
-from cluster.search.records import Batch, Ended
+from cluster.search.records import Batch, Ended, Turn
 from cluster.search.replica import Replica, children_of, client, view_of
 from cluster.search.seeding import child_seed
 from cluster.search.views import ViewChildren
@@ -55,13 +55,14 @@ def replica_loop(replica: Replica) -> Iterator[None]:
         # A shard that fell back to an older snapshot has lost pushes: their batches are learnt again, and pushed under
         # the same identity.
         applied = min(snapshot.applied, default=None)
-        batch = ledger.open_batch(replica.index, None if applied is None else applied // replica.passes)
+        turn = ledger.turn(replica.index, None if applied is None else applied // replica.passes)
+        batch = turn.batch
         if batch is None and replica.batching == "stream":
             if (yield from _stream(replica, snapshot, submitted)):
                 continue
             break
         if batch is None:
-            batch, again = yield from _sample_batch(replica, snapshot)
+            batch, again = yield from _sample_batch(replica, snapshot, turn)
             if again:
                 continue
         if batch is None:
@@ -83,11 +84,14 @@ def _next_number(replica: Replica, last_batch: int, snapshot: Snapshot) -> int:
     return max(last_batch, last_batch_of(max(snapshot.applied, default=0), replica.passes)) + 1
 
 
-def _ask(replica: Replica, n: int, snapshot: Snapshot, number: int, *place: int) -> Asked:
-    """Ask the searcher for children; `number` and `place` say which of its steps this is."""
+def _ask(replica: Replica, n: int, snapshot: Snapshot, number: int, *place: int, completed: int | None = None) -> Asked:
+    """Ask the searcher for children; `number` and `place` say which of its steps this is.
+
+    `completed` is how many children have ended, if that was just read.
+    """
     ledger = replica.ledger
     after = ledger.last_child() if is_exclusive(replica.searcher) else None
-    children = children_of(replica)
+    children = children_of(replica, None if is_exclusive(replica.searcher) else completed)
     view = view_of(replica, snapshot, children, "ask", number, *place)
     with replica.computing:
         proposals = replica.searcher.ask(n, view)
@@ -127,14 +131,14 @@ def _is_outdated(replica: Replica, asked: Asked) -> bool:
     return asked.after is not None and replica.ledger.last_child() != asked.after
 
 
-def _sample_batch(replica: Replica, snapshot: Snapshot) -> Generator[None, None, tuple[Batch | None, bool]]:
+def _sample_batch(replica: Replica, snapshot: Snapshot, turn: Turn) -> Generator[None, None, tuple[Batch | None, bool]]:
     """Record a new batch, or wait until the searcher may have one.
 
     Returns:
         The batch, and whether to try again; neither at the end of the search.
     """
-    number = _next_number(replica, replica.ledger.last_batch(replica.index), snapshot)
-    asked = _ask(replica, replica.children, snapshot, number)
+    number = _next_number(replica, turn.last_batch, snapshot)
+    asked = _ask(replica, replica.children, snapshot, number, completed=turn.completed)
     if asked.proposals:
         admitted = asked.proposals, snapshot.versions, asked.after, asked.origin
         batch = replica.ledger.admit(replica.index, number, *admitted)

@@ -18,12 +18,15 @@ class ViewChildren:
     Args:
         ledger: the run's record.
         history: returns the ended children in completion order.
+        completed: how many have ended; `None`: as the ledger says now.
     """
 
-    def __init__(self, ledger: ReplicaLedger, history: Callable[[], Sequence[ChildRecord]]) -> None:
+    def __init__(
+        self, ledger: ReplicaLedger, history: Callable[[], Sequence[ChildRecord]], completed: int | None = None
+    ) -> None:
         self._ledger, self._history = ledger, history
         self._since: Sequence[ChildRecord] = ()  # those that have ended since then, when they were read
-        self.completed = ledger.completed()
+        self.completed = ledger.completed() if completed is None else completed
         """How many children had ended when the view was made."""
 
     def history(self) -> Sequence[ChildRecord]:

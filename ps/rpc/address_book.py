@@ -1,7 +1,7 @@
 """`AddressBook`: the shards' addresses, which may change, and one connection to each."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -83,6 +83,16 @@ class AddressBook(Generic[_C]):
                 raise AddressUnknown(self._lookup_error, self._lookups)
             host_port = self._addresses[shard]
             return Address(host_port, self._connections[host_port], self._lookups)
+
+    def by_address(self, shards: Iterable[int]) -> list[list[int]]:
+        """Return the shards in groups of one address, or all in one group if no address is known yet."""
+        if self._lookups == 0:
+            self.refresh(0)
+        groups: dict[str, list[int]] = {}
+        with self._lock:
+            for shard in shards:
+                groups.setdefault(self._addresses[shard] if self._addresses else "", []).append(shard)
+        return list(groups.values())
 
     def refresh(self, lookup: int) -> None:
         """Look the addresses up again, unless another thread has since lookup number `lookup`.

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -91,7 +91,7 @@ class Calls:
             sizes: how many bytes a call carries for each shard.
         """
         give_up_at = self.give_up_at()
-        *others, last = self._by_address(self._shards)
+        *others, last = self.book.by_address(self._shards)
         futures = [self._submit(self._on_host, shards, give_up_at, call, sizes) for shards in others]
         results = self._on_host(last, give_up_at, call, sizes)
         wait(futures)
@@ -155,7 +155,7 @@ class Calls:
 
         def attempt() -> None:
             failures: list[RetryableError] = []
-            for group in self._by_address([shard for shard in shards if shard not in results]):
+            for group in self.book.by_address([shard for shard in shards if shard not in results]):
                 try:
                     answers, address = self._attempt(group[0], call(group), sum(sizes[shard] for shard in group))
                 except RetryableError as failure:
@@ -176,16 +176,6 @@ class Calls:
         except StoreError as error:
             results |= {shard: error for shard in shards if shard not in results}
         return results
-
-    def _by_address(self, shards: Iterable[int]) -> list[list[int]]:
-        """Return the shards in groups of one address, or all in one group if no address is known yet."""
-        groups: dict[str, list[int]] = {}
-        for shard in shards:
-            try:
-                groups.setdefault(self.book.find(shard).host_port, []).append(shard)
-            except AddressUnknown:
-                return [list(shards)]
-        return list(groups.values())
 
     def _attempt(self, shard: int, attempt: Attempt[_T], size_bytes: int = 0) -> tuple[_T, Address["_Connection"]]:
         """Return the result of one attempt; raise `RetryableError` where another attempt may succeed."""

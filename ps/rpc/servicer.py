@@ -22,6 +22,7 @@ from ps.shard.messages import ShardPush, ShardValues
 from ps.shard.shards import Shards
 from ps.slices import Slices
 from ps.store import Layout
+from ps.validation import are_finite
 from ps.wire import ps_pb2
 
 _DEADLINE_TOLERANCE = 1.02
@@ -270,8 +271,9 @@ class Servicer:
                 )
         if not context.is_active() or not data.complete or head.size_bytes != data.size_bytes:
             raise errors.MalformedMessage(f"the stream was broken off after {data.received} bytes")
+        is_finite = are_finite(data.elements)  # if not, the shard that has such an element says which
         pieces: Sequence[Tensor] = data.elements.split(elements)
-        return [Slices(part, piece) for part, piece in zip(sizes, pieces, strict=True)]
+        return [Slices(part, piece, is_finite=is_finite) for part, piece in zip(sizes, pieces, strict=True)]
 
 
 def _receive_encoded(first: Any, requests: Iterator[Any], limit: int, context: grpc.ServicerContext) -> bytearray:

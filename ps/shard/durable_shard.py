@@ -145,6 +145,7 @@ class DurableShard:
         if batch is None:
             return
         try:
+            self.complete([(self, batch)])
             if batch.state is not None and self.disk is not None:
                 self.disk.write(batch.state)
         except BaseException as error:
@@ -157,8 +158,8 @@ class DurableShard:
     def open_batch(self) -> Batch | None:
         """Lock the shard and apply all queued pushes; return `None`, and lock nothing, if there are none.
 
-        Whoever has the batch makes its state durable, and calls `close_batch`. Only one thread at a time may open
-        batches of several shards.
+        Whoever has the batch calls `complete`, makes its state durable, and calls `close_batch`. Only one thread at a
+        time may open batches of several shards.
         """
         self._lock.acquire()
         batch = self._queue.take()
@@ -167,12 +168,18 @@ class DurableShard:
             return None
         try:
             batch.replies = [self._apply(one.push) for one in batch.queued]
-            if self._commits and self._dirty and self.disk is not None:
-                batch.state = self.disk.next_state(self._shard)
         except BaseException as error:
             self.close_batch(batch, error)
             raise
         return batch
+
+    @staticmethod
+    def complete(batches: Sequence[tuple["DurableShard", Batch]]) -> None:
+        """Do the arithmetic of the open batches of some shards, and give each the state that must become durable."""
+        Shard.take_steps([shard._shard for shard, _ in batches])
+        for shard, batch in batches:
+            if shard._commits and shard._dirty and shard.disk is not None:
+                batch.state = shard.disk.next_state(shard._shard)
 
     def close_batch(self, batch: Batch, failure: BaseException | None = None) -> None:
         """Ack or refuse the pushes of a batch, and unlock the shard. If there was a `failure`, undo all of them."""
@@ -247,7 +254,7 @@ class DurableShard:
     def _apply(self, push: ShardPush) -> ShardAck | StoreError:
         try:
             self._require_writable()
-            ack = self._shard.push(push, self._leases.expired())
+            ack = self._shard.begin_push(push, self._leases.expired())
         except StoreError as error:
             return error
         self._mark_dirty(not ack.duplicate)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 
@@ -22,6 +23,12 @@ class Applied(NamedTuple):
     note: str
 
 
+@lru_cache(maxsize=64)  # the shards of a process have the same lines
+def _line(*applied: int | str) -> str:
+    """Return the line of an `Applied` in a log."""
+    return json.dumps(applied)
+
+
 @dataclass(slots=True)
 class Order:
     """The recorded pushes of a shard: how many there are, and those that its log does not have for certain.
@@ -38,7 +45,7 @@ class Order:
     def add(self, version: int, client: str, sequence: int, note: str) -> None:
         """Add a push that was applied."""
         self.count += 1
-        self.tail.append(json.dumps(Applied(self.count, version, client, sequence, note)))
+        self.tail.append(_line(self.count, version, client, sequence, note))
 
     @property
     def pushes(self) -> list[Applied]:

@@ -149,6 +149,7 @@ class Shards(Mapping[int, DurableShard]):
             for shard in self._shards.values():
                 if (batch := shard.open_batch()) is not None:
                     batches.append((shard, batch))
+            DurableShard.complete(batches)
             written = [(shard.disk, batch.state) for shard, batch in batches]
             contents = [(disk.index, disk.content(state)) for disk, state in written if disk and state]
             if contents:

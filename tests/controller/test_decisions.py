@@ -176,3 +176,9 @@ def test_the_neighbours_are_every_sample_one_token_away() -> None:
 def test_a_sample_without_alternatives_is_not_changed_by_a_mutation() -> None:
     assert mutate((Choice("only", (7,)),), (0,), random.Random(0)) == (0,)
     assert neighbours((Choice("only", (7,)),), (0,)) == []
+
+
+def test_offsets_are_those_of_each_sequence_also_of_one_in_the_place_of_another_that_is_gone() -> None:
+    for number in range(600):
+        decisions = (Choice("a", (1, 2)), Subset("skip", number % 7), Choice("b", (1, 2)))
+        assert offsets(decisions) == offsets(decisions) == (0, 1, 1 + number % 7, 2 + number % 7)

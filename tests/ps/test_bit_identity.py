@@ -1,12 +1,18 @@
 """Sharding changes no bit, compared with another number of shards and with plain torch."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from ps.local import LocalStore
+from ps.partition import partition, split
+from ps.shard.messages import ShardPush, ShardValues
+from ps.shard.shard import Shard
+from ps.shard.shards import Shards
+from ps.slices import Slices
 from ps.store import Group, Layout, Push
 
 SIZES = (1, 7, 33, 1001, 25_000, 70_001)
@@ -112,3 +118,40 @@ def test_a_rate_of_each_push_is_a_schedule_of_torch(optimizer: str):
     for store in stores:
         pulled = store.pull().values
         assert all(torch.equal(pulled[name], tensor) for name, tensor in parameters.items())
+
+
+@pytest.mark.parametrize("optimizer", UNSHARDED)
+def test_shards_of_one_process_step_together_with_the_bits_of_each_alone(optimizer: str, tmp_path: Path):
+    """Some pushes lack tensors, so that the numbers of steps differ, and two pushes wait for the same step."""
+    start, shards = many_magnitudes(0, SIZES), 20
+    shapes = {name: tuple(tensor.shape) for name, tensor in start.items()}
+    group = Group(name="g", shapes=shapes, optimizer=optimizer.split(maxsplit=1)[0], options=UNSHARDED[optimizer][0])
+    layout = Layout(run="bits", groups=(group,), shards=shards)
+    parts = partition(shapes, shards)
+    together = Shards(layout, range(shards), tmp_path, journal=True)
+    alone = [Shard(layout, index) for index in range(shards)]
+    for index, values in enumerate(split(parts, Slices.of(start))):
+        alone[index].initialize(values)
+        together[index].initialize(values)
+    for number in range(1, STEPS + 1):
+        gradients = many_magnitudes(number, SIZES)
+        for name in list(gradients)[: number % 4]:
+            del gradients[name]
+        for client in "ab":
+            pushes = {
+                index: ShardPush(client=client, sequence=number, gradients=part, seen_version=0)
+                for index, part in enumerate(split(parts, Slices.of(gradients)))
+            }
+            for index, push in pushes.items():
+                alone[index].push(push)
+            if client == "a":
+                waiting = [together[index].submit(push) for index, push in pushes.items()]
+            else:
+                together.push(pushes)
+        assert all(reply.done() for reply in waiting)
+    pulled = together.pull(dict.fromkeys(range(shards)))
+    together.close()
+    for index, shard in enumerate(alone):
+        values = pulled[index]
+        assert isinstance(values, ShardValues)
+        assert torch.equal(values.values.flat, shard.pull().values.flat), index

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from child_trainer.outcome import Outcome
 from cluster.formatting import last_line
@@ -128,9 +128,11 @@ def probe(host: Handle) -> None:
 
 def answer(host: Handle, call: ray.ObjectRef) -> Any:
     """Return what the call to the actor returns, or raise what it raises; probe the connection meanwhile."""
-    while not ray.wait([call], timeout=PROBE_INTERVAL_S)[0]:
-        probe(host)
-    return ray.get(call)
+    while True:
+        try:
+            return ray.get(call, timeout=PROBE_INTERVAL_S)
+        except GetTimeoutError:
+            probe(host)
 
 
 class RemoteCheckpoints:

@@ -5,12 +5,15 @@ cost one write to the disk. A call that is alone waits for nothing.
 """
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from child_trainer.outcome import Outcome
 from cluster.runners.on_ray.handles import LEDGER, Handle, actor, answer
-from cluster.search.records import Attempt, LedgerCall, Verdict
+from cluster.search.records import Attempt, BatchResult, Ended, LedgerCall, Turn, Verdict
+from controller.searcher import ChildRecord
 from ps.rpc.shared_calls import SharedCalls
 
 _Call = TypeVar("_Call")
@@ -21,27 +24,57 @@ _ALONE = object()
 
 
 class RemoteLedger:
-    """A proxy of the ledger for the threads of a process: it has the ledger's methods, and waits for their answers."""
+    """A proxy of the ledger for the threads of a process: it has the ledger's methods, and waits for their answers.
+
+    Each thread has one replica, whose calls share messages where one follows the other: `learned`, which needs no
+    answer, goes with the next `turn`, and `completed`, which is asked before a batch is learnt from, with `finish_all`.
+    """
 
     def __init__(self, host: Handle) -> None:
         self._host = host
-        self._calls: SharedCalls[LedgerCall, Any] = SharedCalls()
+        self._calls: SharedCalls[Sequence[LedgerCall], Sequence[Any]] = SharedCalls()
+        self._replica = threading.local()
+
+    def learned(self, replica: int, number: int, result: BatchResult) -> None:
+        """See `ReplicaLedger.learned`."""
+        self._replica.learned = LedgerCall("learned", (replica, number, result))
+
+    def turn(self, replica: int, applied: int | None = None) -> Turn:
+        """See `ReplicaLedger.turn`."""
+        learned: LedgerCall | None = self._replica.__dict__.pop("learned", None)
+        return self._make(*([learned] if learned else []), LedgerCall("turn", (replica, applied)))[-1]
+
+    def finish_all(self, children: Sequence[Ended]) -> Sequence[ChildRecord]:
+        """See `ReplicaLedger.finish_all`."""
+        records, self._replica.completed = self._make(LedgerCall("finish_all", (children,)), LedgerCall("completed"))
+        return records
+
+    def completed(self) -> int:
+        """See `ReplicaLedger.completed`; the first call after `finish_all` returns what was so then."""
+        known: int | None = self._replica.__dict__.pop("completed", None)
+        return self._make(LedgerCall("completed"))[0] if known is None else known
 
     def __getattr__(self, method: str) -> Any:
-        return lambda *arguments, **keywords: self._make(LedgerCall(method, arguments, keywords))
+        return lambda *arguments, **keywords: self._make(LedgerCall(method, arguments, keywords))[0]
 
-    def _make(self, call: LedgerCall) -> Any:
-        made = self._calls.call("ledger", call, self._make_all)
-        if made is not _ALONE:
+    def _make(self, *calls: LedgerCall) -> Sequence[Any]:
+        """Make these calls in order, and return their answers."""
+        made = self._calls.call("ledger", calls, self._make_all)
+        if made[0] is not _ALONE:
             return made
-        return answer(self._host, getattr(self._host, call.method).remote(*call.arguments, **call.keywords))
+        methods = [(getattr(self._host, call.method), call) for call in calls]
+        return [answer(self._host, method.remote(*call.arguments, **call.keywords)) for method, call in methods]
 
-    def _make_all(self, calls: Sequence[LedgerCall]) -> Sequence[Any]:
+    def _make_all(self, members: Sequence[Sequence[LedgerCall]]) -> Sequence[Sequence[Any]]:
         try:
-            answers = answer(self._host, self._host.make_all.remote(list(calls)))
+            calls = [call for member in members for call in member]
+            answers = answer(self._host, self._host.make_all.remote(calls))
         except Exception:  # the ledger has ended, which each caller learns from a call of its own
             answers = None
-        return [_ALONE] * len(calls) if answers is None else answers
+        if answers is None:
+            return [(_ALONE,)] * len(members)
+        left = iter(answers)
+        return [list(islice(left, len(member))) for member in members]
 
 
 class SharedMessages(Generic[_Call, _Answer]):

@@ -14,7 +14,7 @@ from typing import Any
 
 from child_trainer.outcome import Outcome
 from child_trainer.supernets.jobs import Steps
-from cluster.search.records import Attempt, Batch, BatchResult, Ended, LedgerCall, StoreName, Stream, Verdict
+from cluster.search.records import Attempt, Batch, BatchResult, Ended, LedgerCall, StoreName, Stream, Turn, Verdict
 from cluster.search.seeding import child_seed
 from cluster.storage.ledger.compact import equal_outcomes, outcome_text, stored_key
 from cluster.storage.ledger.graphs import GraphTable
@@ -142,8 +142,13 @@ class Ledger:
         with self._lock:
             self._connection.close()
 
+    def turn(self, replica: int, applied: int | None = None) -> Turn:
+        """See `ReplicaLedger.turn`."""
+        with self._lock:
+            return Turn(self.open_batch(replica, applied), self.last_batch(replica), self.completed())
+
     def open_batch(self, replica: int, applied: int | None = None) -> Batch | None:
-        """See `ReplicaLedger.open_batch`."""
+        """Return the replica's first batch that was not learnt from, with the outcomes so far; see `turn`."""
         if applied is not None:
             with self._transaction() as db:
                 # A shard fell back to an older snapshot, or was copied a little before the ledger.
@@ -160,7 +165,7 @@ class Ledger:
         return Batch(replica=replica, number=row[0], versions=tuple(json.loads(row[1])), children=children)
 
     def last_batch(self, replica: int) -> int:
-        """See `ReplicaLedger.last_batch`."""
+        """Return the number of the last batch that the replica has sampled, 0 before the first."""
         with self._lock:
             return last_batch(self._connection, replica)
 

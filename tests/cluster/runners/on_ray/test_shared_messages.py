@@ -2,16 +2,26 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from child_trainer.architectures.architecture import Architecture, node
+from child_trainer.outcome import Outcome
 from cluster.runners.on_ray import shared_messages
 from cluster.runners.on_ray.shared_messages import RemoteLedger, SharedMessages
-from cluster.search.records import LedgerCall
+from cluster.search.records import BatchResult, Ended, LedgerCall, Turn
+from cluster.storage.ledger.ledger import Ledger
+from controller.searcher import Proposal
 from tests.waiting import until
+
+NETWORK = Architecture("feedforward", (node("a", "conv", "image", height=1, width=1, filters=8),), ("a",))
+
+OUTCOME = Outcome(curve=(0.5,), seconds=1.0, parameters=1, flops=1, seed=1)
 
 
 def test_calls_that_are_made_while_a_message_is_on_its_way_share_the_next() -> None:
@@ -79,6 +89,32 @@ class Host:
         return number
 
 
+class LedgerInHere:
+    """A ledger behind the handle of its actor; it notes the calls of each message, and may refuse shared ones."""
+
+    def __init__(self, book: Ledger) -> None:
+        self._book = book
+        self.messages: list[list[str]] = []
+        self.refuses_messages = False
+
+    def __getattr__(self, method: str) -> Any:
+        return _Method(lambda *arguments: self._call(method, arguments))
+
+    def _call(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        is_refused = method == "make_all" and self.refuses_messages
+        is_shared = method == "make_all" and not is_refused
+        self.messages.append([call.method for call in arguments[0]] if is_shared else [method])
+        return None if is_refused else getattr(self._book, method)(*arguments)
+
+
+class _Method:
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def remote(self, *arguments: Any) -> Callable[[], Any]:
+        return lambda: self._call(*arguments)
+
+
 def test_threads_share_messages_and_one_that_is_refused_is_made_call_by_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_messages, "answer", lambda _, call: call())
     host = Host()
@@ -94,3 +130,25 @@ def test_threads_share_messages_and_one_that_is_refused_is_made_call_by_call(mon
         with pytest.raises(ValueError, match="refused"):
             others[1].result()
     assert host.messages == [1, 3]
+
+
+def test_calls_of_a_replica_of_which_one_follows_the_other_share_a_message(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(shared_messages, "answer", lambda _, call: call())
+    with closing(Ledger(tmp_path / "ledger.sqlite", 1, 10)) as book:
+        host = LedgerInHere(book)
+        remote = RemoteLedger(host)
+        for number in (1, 2):
+            assert remote.turn(0) == Turn(batch=None, last_batch=number - 1, completed=number - 1)
+            (child,) = remote.admit(0, number, [Proposal(tokens=(number,), architecture=NETWORK)], ()).children
+            assert [record.id for record in remote.finish_all([Ended(child.id, OUTCOME, 0.5)])] == [number]
+            assert remote.completed() == number
+            remote.learned(0, number, BatchResult(staleness=(), figures={}))
+            assert book.open_batch(0) is not None
+        host.refuses_messages = True
+        assert remote.turn(0).batch is None
+        assert remote.completed() == 2
+    messages = [["turn"], ["admit"], ["finish_all", "completed"], ["learned", "turn"], ["admit"]]
+    alone = [["learned"], ["turn"], ["make_all"], ["completed"]]
+    assert host.messages == [*messages, ["finish_all", "completed"], ["make_all"], *alone]
