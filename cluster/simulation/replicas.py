@@ -97,19 +97,31 @@ class PooledEvaluator:
 
 
 class _DelayedLedger:
-    """The ledger behind a network: each call reports its delay through `spend`."""
+    """The ledger behind a network: each message reports its delay through `spend`.
+
+    Two of a batch's calls share a message with another one; see `cluster.runners.on_ray.shared_messages.RemoteLedger`.
+    """
 
     def __init__(self, ledger: Any, spend: Callable[[], None]) -> None:
         self._ledger, self._spend = ledger, spend
+        self._knows_completed = False
 
     def __getattr__(self, method: str) -> Any:
         call = getattr(self._ledger, method)
 
         def delayed(*args: Any, **kwargs: Any) -> Any:
-            self._spend()
+            if not self._shares_message(method):
+                self._spend()
             return call(*args, **kwargs)
 
         return delayed
+
+    def _shares_message(self, method: str) -> bool:
+        """Return whether the call goes with the next `turn`, or its answer came with that of `finish_all`."""
+        known = self._knows_completed and method == "completed"
+        if method in ("finish_all", "completed"):
+            self._knows_completed = method == "finish_all"
+        return known or method == "learned"
 
 
 class ShardSteps:
