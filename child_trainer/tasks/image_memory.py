@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +34,8 @@ WORKSPACE_BYTES = 64 * 2**20
 def training_bytes(architecture: Architecture, problem: ImageProblem, budget: Budget, examples: int | None) -> int:
     """Return the most bytes that a training allocates at once, without those of the CUDA context.
 
-    They are the weights, their gradients and the optimizer's values; what a training batch keeps for its backward pass,
-    or what an evaluation has at once, if that is more; and the images. The network and its batch are on the `meta`
-    device, so that nothing is computed.
+    They are those of a step (`step_bytes`), those of an evaluation, beside which the memory of a recorded step remains,
+    and the images.
 
     Args:
         architecture: feed-forward.
@@ -46,18 +46,30 @@ def training_bytes(architecture: Architecture, problem: ImageProblem, budget: Bu
     Raises:
         InvalidArchitecture: no such network can be built.
     """
+    size = min(budget.batch_size, examples or budget.batch_size)
+    step, largest = step_bytes(architecture, problem, replace(budget, batch_size=size))
+    evaluation = EVALUATED_AT_ONCE * largest * EVALUATION_BATCH // size
+    return step + evaluation + _images(problem, budget.train_fraction, examples) + WORKSPACE_BYTES
+
+
+def step_bytes(architecture: Architecture, problem: ImageProblem, budget: Budget) -> tuple[int, int]:
+    """Return the most bytes that a step allocates at once, and those of a batch's largest map.
+
+    They are the weights, their gradients, the optimizer's values, and what a batch keeps for its backward pass. The
+    network and its batch are on the `meta` device, so that nothing is computed.
+
+    Raises:
+        InvalidArchitecture: no such network can be built.
+    """
     settings = with_hyperparameters(budget, architecture)
     regime = settings.regime
     network = classifier_on_meta(architecture, problem, regime)
-    size = min(settings.batch_size, examples or settings.batch_size)
     auxiliary = bool(regime.auxiliary_weight) and network.auxiliary_head is not None
-    inputs = torch.empty((size, *problem.input_shape), device="meta")
+    inputs = torch.empty((settings.batch_size, *problem.input_shape), device="meta")
     kept, largest = kept_for_backward(network, network.with_auxiliary if auxiliary else network, inputs)
-    evaluation = EVALUATED_AT_ONCE * largest * EVALUATION_BATCH // size
     values = 2 + MOMENTS[regime.optimizer] + (settings.momentum > 0 and regime.optimizer != "adam")
     weights = sum(p.numel() for p in network.parameters()) * BYTES * values
-    step = kept + GRADIENTS_AT_ONCE * largest
-    return weights + max(step, evaluation) + _images(problem, settings.train_fraction, examples) + WORKSPACE_BYTES
+    return weights + kept + GRADIENTS_AT_ONCE * largest, largest
 
 
 def kept_for_backward(network: nn.Module, run: Callable[[Tensor], object], inputs: Tensor) -> tuple[int, int]:

@@ -13,9 +13,8 @@ from child_trainer.networks.build import build
 from child_trainer.outcome import Budget
 from child_trainer.regime import Regime
 from child_trainer.tasks.entry import ImageProblem
-from child_trainer.tasks.image_memory import WORKSPACE_BYTES, kept_for_backward, training_bytes
+from child_trainer.tasks.image_memory import kept_for_backward, step_bytes, training_bytes
 from child_trainer.training.epochs import make_optimizer
-from child_trainer.training.image_classifier import EVALUATION_BATCH, MAX_PREPARED_BYTES
 from cluster.config.recipes import RECIPES
 from controller.space import first_tokens
 
@@ -56,8 +55,8 @@ def peak_of_a_step(architecture: Architecture, budget: Budget) -> int:
 
 @pytest.mark.parametrize(("recipe", "seed"), [("digits", 0), ("digits", 1), ("nasnet-digits", 0)])
 def test_a_step_allocates_what_is_predicted_for_it(recipe: str, seed: int) -> None:
-    architecture, budget = drawn(recipe, seed), Budget(batch_size=EVALUATION_BATCH, regime=Regime())
-    predicted = training_bytes(architecture, PROBLEM, budget, None) - WORKSPACE_BYTES - 2 * MAX_PREPARED_BYTES
+    architecture, budget = drawn(recipe, seed), Budget(batch_size=1000)
+    predicted, _ = step_bytes(architecture, PROBLEM, budget)
     assert 0.9 < predicted / peak_of_a_step(architecture, budget) < 1.4
 
 
