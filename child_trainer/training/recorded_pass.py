@@ -8,10 +8,10 @@ parameters together, and its learning rate, a number of Python's, changes from s
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from child_trainer.networks.operations import DropPath
 
@@ -25,6 +25,12 @@ MIN_STEPS = 50
 
 OWN_MODULES = ("child_trainer.", "torch.nn.")
 """Where the modules are defined whose passes do the same at each step; a user's own operation may do anything."""
+
+RANDOM_MODULES = (
+    *(DropPath, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout),
+    *(nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d),
+)
+"""Modules whose passes draw random numbers."""
 
 Capture = Callable[[Callable[[], Tensor]], tuple[Callable[[], object], Tensor]]
 """Records a function that takes nothing, and returns what repeats it and the tensor that the function returned.
@@ -123,7 +129,9 @@ def capture_for(network: nn.Module, device: torch.device, steps: int) -> Capture
         device: on which; passes are recorded on a GPU only.
         steps: of the whole training.
     """
-    return cuda_graph if device.type == "cuda" and steps >= MIN_STEPS and is_static(network) else None
+    if device.type != "cuda" or steps < MIN_STEPS or not is_static(network):
+        return None
+    return partial(cuda_graph, device=device)
 
 
 def is_static(network: nn.Module) -> bool:
@@ -133,25 +141,33 @@ def is_static(network: nn.Module) -> bool:
     the user's own.
     """
     return all(
-        type(module).__module__.startswith(OWN_MODULES) and not isinstance(module, DropPath | _DropoutNd)
+        type(module).__module__.startswith(OWN_MODULES) and not isinstance(module, RANDOM_MODULES)
         for module in network.modules()
     )
 
 
-def cuda_graph(function: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
-    """Record a function's work on the current GPU as a CUDA graph; see `Capture`.
+def cuda_graph(
+    function: Callable[[], Tensor], device: torch.device | None = None
+) -> tuple[Callable[[], object], Tensor]:
+    """Record a function's work on a GPU, by default the current one, as a CUDA graph; see `Capture`.
 
     Raises:
         RuntimeError: it does what a graph cannot hold, such as to wait for the GPU.
     """
-    # Not on the default stream, as PyTorch demands: kernels of the warm-up would be part of the graph's order.
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP_PASSES):
-            function()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = function()
-    return graph.replay, result
+    with torch.cuda.device(device):
+        # Not on the default stream, as PyTorch demands: it waits for all others, which a recording forbids.
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP_PASSES):
+                function()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = function()
+
+    def replay() -> None:
+        with torch.cuda.device(device):
+            graph.replay()
+
+    return replay, result
