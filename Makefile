@@ -69,7 +69,7 @@ docs: install
 
 bench: install
 	@set -e; for script in benchmarks/*.py; do \
-		echo "== $$script"; $(BIN)/python -m benchmarks.$$(basename $$script .py); \
+		echo "== $$script"; $(BIN)/python -m benchmarks.$$(basename $$script .py) || [ $$script = benchmarks/gpu_children.py ]; \
 	done
 
 format: install

@@ -122,8 +122,16 @@ class PilImages(Dataset[tuple[torch.Tensor, int]]):
         return self.transform(Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)), self.labels[place]
 
 
-def train_plainly(network: Architecture, task: ImageTask, budget: Budget, seed: int) -> list[float]:
-    """Train as one would by hand; return the validation accuracy after each epoch."""
+def train_plainly(
+    network: Architecture, task: ImageTask, budget: Budget, seed: int, device: str = "cpu", readers: int = 0
+) -> list[float]:
+    """Train as one would by hand; return the validation accuracy after each epoch.
+
+    Args:
+        network, task, budget, seed: as of `train`; the task's images are on the CPU.
+        device: where the network is.
+        readers: processes that prepare the batches; 0: this one does.
+    """
     assert datasets  # torchvision, imported where its operators do not match, too
     from torchvision import transforms
 
@@ -134,9 +142,9 @@ def train_plainly(network: Architecture, task: ImageTask, budget: Budget, seed: 
     centre = transforms.Compose([enlarge, transforms.CenterCrop(task.crop_size), pixels])
     torch.manual_seed(derive(seed, "order"))
     training = PilImages(task.training.first(budget.train_fraction), changes)
-    batches = DataLoader(training, budget.batch_size, shuffle=True, drop_last=True)
-    validation = DataLoader(PilImages(task.validation, centre), budget.batch_size)
-    model = build(network, task, generator=torch.Generator().manual_seed(derive(seed, "weights")))
+    batches = DataLoader(training, budget.batch_size, shuffle=True, drop_last=True, num_workers=readers)
+    validation = DataLoader(PilImages(task.validation, centre), budget.batch_size, num_workers=readers)
+    model = build(network, task, generator=torch.Generator().manual_seed(derive(seed, "weights"))).to(device)
     optimizer = torch.optim.SGD(
         model.parameters(),
         budget.learning_rate,
@@ -152,18 +160,18 @@ def train_plainly(network: Architecture, task: ImageTask, budget: Budget, seed: 
                 passed = epoch + step / len(batches)
                 group["lr"] = budget.regime.rate(budget.learning_rate, passed, budget.epochs)
             optimizer.zero_grad()
-            F.cross_entropy(model(images), labels).backward()
+            F.cross_entropy(model(images.to(device)), labels.to(device)).backward()
             optimizer.step()
-        curve.append(_accuracy(model, validation))
+        curve.append(_accuracy(model, validation, device))
     return curve
 
 
-def _accuracy(model: nn.Module, batches: DataLoader[Any]) -> float:
+def _accuracy(model: nn.Module, batches: DataLoader[Any], device: str) -> float:
     model.eval()
     correct, count = 0, 0
     with torch.no_grad():
         for images, labels in batches:
-            correct += int((model(images).argmax(1) == labels).sum())
+            correct += int((model(images.to(device)).argmax(1) == labels.to(device)).sum())
             count += len(labels)
     return correct / count
 

@@ -78,6 +78,11 @@ def take_step(state: SgdState, loss: Tensor, clip_norm: float | None) -> None:
     """
     state.optimizer.zero_grad()
     loss.backward()
+    use_gradients(state, loss, clip_norm)
+
+
+def use_gradients(state: SgdState, loss: Tensor, clip_norm: float | None) -> None:
+    """Change the weights by their gradients, and add the loss to the epoch's sum; the arguments are of `take_step`."""
     if clip_norm is not None:
         nn.utils.clip_grad_norm_(state.network.parameters(), clip_norm)
     state.optimizer.step()

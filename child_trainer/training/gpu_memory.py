@@ -1,4 +1,7 @@
-"""The GPU memory that a training takes, as PyTorch counts it. Standard library only, unless there is a GPU."""
+"""The memory of a GPU that there is, that a training may take, and that it takes, as PyTorch counts it.
+
+Standard library only, unless there is a GPU.
+"""
 
 
 def reset_peak_memory(device: str) -> None:
@@ -17,3 +20,18 @@ def peak_memory(device: str) -> int | None:
     import torch
 
     return torch.cuda.max_memory_allocated(device) if torch.cuda.is_initialized() else None
+
+
+def total_memory(device: str) -> int:
+    """Return the bytes of memory that a GPU has."""
+    import torch
+
+    return torch.cuda.get_device_properties(device).total_memory
+
+
+def limit_memory(device: str, limit_bytes: int) -> None:
+    """Let this process allocate at most so many bytes of a GPU; more of them is a lack of memory."""
+    import torch
+
+    share = limit_bytes / total_memory(device)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, max(0.0, share)), device)

@@ -20,7 +20,9 @@ from child_trainer.training.epochs import (
     run_epochs,
     set_rate,
     take_step,
+    use_gradients,
 )
+from child_trainer.training.recorded_pass import Capture, RecordedPass, capture_for, record
 from child_trainer.training.state import SgdState
 from child_trainer.training.task import Diverged, Progress
 
@@ -129,6 +131,7 @@ def fit(  # noqa: PLR0913  (all but the first five are options)
     generator: torch.Generator,
     prepare: Callable[[Tensor], Tensor] | None = None,
     make_again: Callable[[int], nn.Module] | None = None,
+    capture: Capture | None = None,
 ) -> None:
     """Train `network` in place as the budget's regime says, and report a metric after each epoch.
 
@@ -149,6 +152,7 @@ def fit(  # noqa: PLR0913  (all but the first five are options)
             independently of the others.
         make_again: returns the network with other initial weights, on the CPU, for a restart of this number (from 1);
             without it, the training never begins again.
+        capture: records the passes of the steps, which are then replayed; `None`: `capture_for` decides.
 
     Raises:
         Diverged: a loss or an output is NaN or infinite.
@@ -168,9 +172,11 @@ def fit(  # noqa: PLR0913  (all but the first five are options)
     state.restarts = None if threshold is None else 0
 
     prepared = PreparedImages(training, prepare or (lambda images: images))
+    steps = budget.epochs * (len(training) // min(budget.batch_size, len(training)))
+    take = _Steps(state, budget.regime, capture or capture_for(network, training.labels.device, steps))
 
     def train_epoch(epoch: int) -> Tensor:
-        return _train_epoch(state, prepared, budget, augment, progress)
+        return _train_epoch(state, prepared, budget, augment, progress, take)
 
     def begin_again(metric: float) -> bool:
         number = (state.restarts or 0) + 1
@@ -215,8 +221,35 @@ def _step_generators(augment: Callable[[Tensor], Tensor], device: torch.device) 
     return {"global": global_generator(device), **augmentation}
 
 
+class _Steps:
+    """Takes the steps of a training: by a recorded pass where there is one, and else by one that is computed anew."""
+
+    def __init__(self, state: SgdState, regime: Regime, capture: Capture | None) -> None:
+        self._state, self._regime, self._capture = state, regime, capture
+        self._recorded: RecordedPass | None = None
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> None:
+        """Change the weights by the gradient of a batch."""
+        state, clip_norm = self._state, self._regime.clip_norm
+        if self._capture is not None and self._recorded is None:
+            self._recorded = record(state.network, self._loss, inputs, labels, self._capture)
+            self._capture = None  # one attempt: where it failed, it would fail again
+        if self._recorded is None:
+            take_step(state, self._loss(inputs, labels), clip_norm)
+        else:
+            use_gradients(state, self._recorded(inputs, labels), clip_norm)
+
+    def _loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        return _loss(self._state.network, inputs, labels, self._regime)
+
+
 def _train_epoch(
-    state: SgdState, prepared: PreparedImages, budget: Budget, augment: Callable[[Tensor], Tensor], progress: Progress
+    state: SgdState,
+    prepared: PreparedImages,
+    budget: Budget,
+    augment: Callable[[Tensor], Tensor],
+    progress: Progress,
+    take: _Steps,
 ) -> Tensor:
     """Train one epoch, and return the sum of the steps' losses: NaN or infinite if one of them is.
 
@@ -236,7 +269,7 @@ def _train_epoch(
             path.advance(regime.path_keep, (epoch + step / steps) / budget.epochs)
         batch = order[step * size : (step + 1) * size]
         inputs = augment(prepared.chosen(batch)).contiguous(memory_format=torch.channels_last)
-        take_step(state, _loss(state.network, inputs, images.labels[batch], regime), regime.clip_norm)
+        take(inputs, images.labels[batch])
     total = state.loss
     state.next_epoch()
     return total

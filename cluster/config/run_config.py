@@ -23,7 +23,7 @@ from cluster.config.metrics_options import MetricsOptions
 from cluster.config.objective_options import NO_OBJECTIVES, ObjectiveOptions, check_objectives
 from cluster.config.plain_data import default_options, known, known_values, plain, unknown_part
 from cluster.config.task_options import TaskOptions, known_task, with_former_regime
-from cluster.config.topology import Topology
+from cluster.config.topology import AUTO, Topology
 from cluster.config.weights_options import WeightsOptions
 from controller.catalogue import SEARCHERS, SearcherEntry
 from controller.own_parts import find_reward, find_searcher, find_space
@@ -135,6 +135,11 @@ class RunConfig:
         self._check_start()
         self._check_stopping()
         self._check_shared_processes()
+        if self.topology.gpus_per_child == AUTO and not self.task.entry.trains:
+            raise ValueError(
+                f"`gpus_per_child` auto is for tasks that train networks, and the task {self.task.task!r} trains"
+                " nothing: leave it out"
+            )
 
     def _resolve(self) -> None:
         """Look the parts up by their names, keep the texts of the user's own files, and fill in options."""

@@ -14,6 +14,9 @@ from ps.consistency import Consistency
 MAX_PARTS = 100_000
 """Sanity limit for replicas, shards, children and workers; larger values are rejected as typos."""
 
+AUTO = "auto"
+"""The value of `gpus_per_child` with which each child gets a part of a GPU by the memory that it needs."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Topology:
@@ -33,8 +36,8 @@ class Topology:
     --local there are none: the one process trains the children one after another."""
     workers_per_process: int = 1
     """Workers that share a process. More than 1 is for rehearsals on a small machine: a crash ends all of them."""
-    gpus_per_child: float | None = None
-    """GPUs of a worker, fractions allowed; unset: 1 if there is a GPU, else 0."""
+    gpus_per_child: float | Literal["auto"] | None = None
+    """GPUs of a worker, fractions allowed; auto: a part for each child, by its memory; unset: 1 if there is one."""
     threads_per_child: int = 1
     """CPU threads that train one child. They are also the cores of its worker. The last bits of a child's curve depend
     on their number, so a resumed run keeps it."""
@@ -75,5 +78,7 @@ class Topology:
             )
         StalenessRule.of(self)
         gpus = self.gpus_per_child
-        if gpus is not None and not (0 <= gpus <= 1 or (gpus > 1 and math.isfinite(gpus) and gpus == int(gpus))):
+        if isinstance(gpus, float | int) and not (
+            0 <= gpus <= 1 or (gpus > 1 and math.isfinite(gpus) and gpus == int(gpus))
+        ):
             raise ValueError(f"`gpus_per_child` must be a fraction of one GPU or a whole number of them, got {gpus}")

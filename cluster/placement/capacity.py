@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from cluster.config.topology import MAX_PARTS, Topology
+from cluster.config.topology import AUTO, MAX_PARTS, Topology
+from cluster.pool.gpu_shares import workers_per_gpu
 
 CORES_PER_HOST = 4
 """Cores per process that hosts replicas or shards: with fewer, another process does not repay its memory."""
@@ -35,6 +36,7 @@ class Node:
         memory: bytes that its processes may use; `None` if unknown.
         labels: set by the cluster's administrator and by Ray.
         gpu_kind: such as `A100`; `None` if unknown.
+        gpu_bytes: memory of each of its GPUs; `None` if unknown.
         driver: the run's driver is here, and with it the run's folder.
         draining: it is to be taken away soon, and starts nothing more.
         free: its resources that are not in use now, by Ray's names; `None` where only this run can use them.
@@ -47,6 +49,7 @@ class Node:
     memory: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     gpu_kind: str | None = None
+    gpu_bytes: int | None = None
     driver: bool = False
     draining: bool = False
     free: Mapping[str, float] | None = None
@@ -132,15 +135,31 @@ def can_grow(autoscaling_status: bytes | None, autoscaler_v2: bytes | None) -> b
     return any(not re.fullmatch("node_[0-9a-f]{40,}", name) for name in types)
 
 
-def gpus_per_child(topology: Topology, gpus: float, *, can_grow: bool) -> float:
+def gpus_per_child(topology: Topology, gpus: float, *, can_grow: bool, gpu_bytes: int | None = None) -> float:
     """Return the GPUs of each worker: as requested, else 1 if the cluster has a GPU and 0 if it has none.
 
+    With `auto` they are what a worker reserves; see `cluster.pool.gpu_shares`.
+
+    Args:
+        topology: as requested.
+        gpus: of the cluster.
+        can_grow: an autoscaler may add nodes.
+        gpu_bytes: memory of the smallest GPU that is known; `None`: of none.
+
     Raises:
-        PlacementError: no worker would fit, and no autoscaler (`can_grow`) could add what is missing.
+        PlacementError: no worker would fit, and no autoscaler could add what is missing.
     """
     requested = topology.gpus_per_child
     if requested is None:
         return 1.0 if gpus else 0.0
+    if requested == AUTO:
+        if not gpus and not can_grow:
+            raise PlacementError(
+                "--gpus-per-child auto needs a GPU, but there is none and no autoscaler to add one; use"
+                " --gpus-per-child 0 to train on the CPU"
+            )
+        wanted = topology.workers or topology.replicas * topology.children
+        return 1.0 / workers_per_gpu(wanted, gpus, gpu_bytes)
     needed = requested * (topology.workers or 1)
     if needed > gpus and not can_grow:
         workers = f" for each of {topology.workers} workers" if topology.workers else ""
@@ -168,7 +187,12 @@ def worker_resources(
         PlacementError: it fits no node, and no node that it fits can be added.
     """
     requested = replace(topology, workers=None) if joined else topology  # workers that do not fit yet wait
-    gpus = gpus_per_child(requested, sum(node.gpus for node in nodes), can_grow=can_grow)
+    if topology.gpus_per_child == AUTO:
+        requested = topology  # any number of workers can take turns on one GPU
+    sizes = [node.gpu_bytes for node in nodes if node.gpu_bytes is not None]
+    gpus = gpus_per_child(
+        requested, sum(node.gpus for node in nodes), can_grow=can_grow, gpu_bytes=min(sizes, default=None)
+    )
     largest = max((node.gpus for node in nodes), default=0.0)
     if gpus > largest and not can_grow:
         raise PlacementError(

@@ -9,9 +9,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from child_trainer.outcome import Outcome
-from cluster.pool.failure_policy import AttemptHistory, FailurePolicy, Settled, Train, attempt_history, next_attempt
+from cluster.pool.failure_policy import (
+    AttemptHistory,
+    FailurePolicy,
+    Settled,
+    Train,
+    attempt_history,
+    needs_larger_share,
+    next_attempt,
+)
 from cluster.pool.protocol import PoolLedger, TrainingOrder
-from cluster.pool.supervision import Waiting
+from cluster.pool.supervision import Begin, Waiting
 from cluster.search.evaluator import Assignment
 from cluster.search.records import Attempt, Verdict
 
@@ -41,7 +49,10 @@ class _Child:
     def load(self, attempts: Sequence[Attempt]) -> None:
         """Replace its history by the attempts in the ledger."""
         self.history = attempt_history(attempts)
-        self.avoid = {attempt.slot for attempt in attempts if attempt.cause}
+        failed = [attempt for attempt in attempts if attempt.cause]
+        self.avoid = {
+            a.slot for a in failed if a.cause and not needs_larger_share(a.cause, a.gpu.share if a.gpu else None)
+        }
 
 
 class Backlog:
@@ -53,6 +64,7 @@ class Backlog:
         batch_size: the budget's.
         on_waiting: called when a child waits for a worker.
         on_settled: called with the id of a child that has its outcome.
+        on_trained: called with each attempt that has given an outcome without a failure, and the outcome.
     """
 
     def __init__(
@@ -63,8 +75,10 @@ class Backlog:
         *,
         on_waiting: Callable[[], None],
         on_settled: Callable[[int], None],
+        on_trained: Callable[[Attempt, Outcome], None] = lambda attempt, outcome: None,
     ) -> None:
         self._ledger, self._policy, self._batch_size = ledger, policy, batch_size
+        self._on_trained = on_trained
         self._on_waiting, self._on_settled = on_waiting, on_settled
         self._children: dict[int, _Child] = {}
         self.waiting: dict[int, Waiting] = {}
@@ -98,14 +112,21 @@ class Backlog:
         if child.history.isolated:
             self._isolated = attempt.child_id
 
-    def hand_out(self, child_id: int, key: str, place: str) -> TrainingOrder:
+    def hand_out(self, begin: Begin, key: str, place: str) -> TrainingOrder:
         """Take a waiting child from the queue, for the attempt `key` by the process at `place`."""
-        del self.waiting[child_id]
-        child = self._children[child_id]
+        del self.waiting[begin.child_id]
+        child = self._children[begin.child_id]
         assert child.assignment is not None
         assert child.next is not None
         child.out = True
-        return TrainingOrder(key=key, place=place, assignment=child.assignment, batch_size=child.next.batch_size)
+        return TrainingOrder(
+            key=key,
+            place=place,
+            assignment=child.assignment,
+            batch_size=child.next.batch_size,
+            gpu=begin.gpu,
+            gpu_limit_bytes=begin.gpu_limit_bytes,
+        )
 
     async def conclude(self, attempt: Attempt, outcome: Outcome, *, preempt_requested: bool = False) -> None:
         """Record what an attempt gave, and act on it; a second outcome of the same attempt changes nothing.
@@ -116,6 +137,7 @@ class Backlog:
             preempt_requested: the pool itself requested the child's preemption, see `next_attempt`.
         """
         self.settling += 1
+        share = attempt.gpu and attempt.gpu.share
         try:
             known = self._children.get(attempt.child_id)
             history = known.history if known else AttemptHistory()
@@ -124,6 +146,7 @@ class Backlog:
                 history,
                 outcome,
                 preempt_requested=preempt_requested,
+                gpu_share=share,
                 batch_size=self._batch_size,
                 seed=attempt.seed,
             )
@@ -131,11 +154,17 @@ class Backlog:
                 return
             child = self._child(attempt.child_id, attempt.seed)
             if isinstance(step, Settled):
+                if outcome.failure is None:
+                    self._on_trained(attempt, outcome)
                 self._settle(attempt.child_id, child, step.outcome)
             else:
                 assert outcome.failure is not None
-                child.history = child.history.after_retry(outcome.failure.cause)
-                child.avoid.add(attempt.slot)
+                cause = outcome.failure.cause
+                if share is not None and needs_larger_share(cause, share):
+                    child.history = child.history.after_small_share(share)
+                else:
+                    child.history = child.history.after_retry(cause)
+                    child.avoid.add(attempt.slot)
                 self._release_isolated(attempt.child_id)
                 self._requeue(attempt.child_id, child)
         finally:
@@ -174,7 +203,12 @@ class Backlog:
                 self._held.append(child_id)
                 return
             self._isolated = child_id
-        self.waiting[child_id] = Waiting(child_id=child_id, avoid=frozenset(child.avoid))
+        self.waiting[child_id] = Waiting(
+            child_id=child_id,
+            avoid=frozenset(child.avoid),
+            gpu_bytes=child.assignment and child.assignment.gpu_bytes,
+            out_of_memory_at=child.history.out_of_memory_at,
+        )
         self._on_waiting()
 
     def _release_isolated(self, child_id: int) -> None:

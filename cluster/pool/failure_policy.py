@@ -63,12 +63,15 @@ class AttemptHistory:
         retried: the causes of the failures that were followed by another attempt, oldest first.
         lost: how many attempts were lost since the last one whose end is known.
         lost_alone: how many of those were made alone, see `MAX_LOST_ALONE`.
+        out_of_memory_at: the largest part of a GPU in which an attempt ran out of memory and was followed by one in a
+            larger part; 0 if none did. Such attempts are not among `retried`.
     """
 
     outcome: Outcome | None = None
     retried: tuple[Cause, ...] = ()
     lost: int = 0
     lost_alone: int = 0
+    out_of_memory_at: float = 0.0
 
     @property
     def preemptions(self) -> int:
@@ -89,18 +92,37 @@ class AttemptHistory:
         """Return the history with one more attempt, which failed for `cause` and is followed by another."""
         return replace(self, retried=(*self.retried, cause), lost=0, lost_alone=0)
 
+    def after_small_share(self, share: float) -> "AttemptHistory":
+        """Return the history with one more attempt, which ran out of memory in this part of a GPU."""
+        return replace(self, out_of_memory_at=max(self.out_of_memory_at, share), lost=0, lost_alone=0)
+
 
 def attempt_history(attempts: Sequence[Attempt]) -> AttemptHistory:
     """Return what counts of a child's attempts, which are given oldest first."""
     ended = [attempt for attempt in attempts if attempt.verdict not in (None, Verdict.NOT_STARTED)]
     lost = list(itertools.takewhile(lambda attempt: attempt.verdict == Verdict.LOST, reversed(ended)))[::-1]
     alone = [a.worker == LOCAL_WORKER or number >= ISOLATE_AFTER_LOST for number, a in enumerate(lost)]
+    failed = [a for a in attempts if a.cause and a.verdict != Verdict.OUTCOME]
+    small = [a.gpu.share for a in failed if a.gpu and a.cause and needs_larger_share(a.cause, a.gpu.share)]
     return AttemptHistory(
         outcome=next((a.outcome for a in attempts if a.verdict == Verdict.OUTCOME), None),
-        retried=tuple(a.cause for a in attempts if a.cause and a.verdict != Verdict.OUTCOME),
+        retried=tuple(
+            a.cause for a in failed if a.cause and not needs_larger_share(a.cause, a.gpu.share if a.gpu else None)
+        ),
         lost=len(lost),
         lost_alone=sum(alone),
+        out_of_memory_at=max(small, default=0.0),
     )
+
+
+def needs_larger_share(cause: Cause, share: float | None) -> bool:
+    """Return whether a failure was a lack of memory in a part of a GPU, so that the child gets a larger part.
+
+    Args:
+        cause: of the failure.
+        share: the part that the attempt had; `None` if the pool gave it none.
+    """
+    return cause == Cause.OUT_OF_MEMORY and share is not None and share < 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +187,7 @@ def next_attempt(
     ended: Outcome | None = None,
     *,
     preempt_requested: bool = False,
+    gpu_share: float | None = None,
     batch_size: int,
     seed: int,
 ) -> Train | Settled:
@@ -174,10 +197,11 @@ def next_attempt(
     1. A child with an outcome keeps it.
     2. An attempt that did not fail gives the outcome.
     3. A preemption that the run itself requested, as it is to stop, is always followed by another attempt.
-    4. Any other failure is followed by another attempt if the policy retries its cause and attempts are left; else it
+    4. A lack of memory in a part of a GPU is followed by an attempt in a larger part; it does not count as a failure.
+    5. Any other failure is followed by another attempt if the policy retries its cause and attempts are left; else it
        is the outcome.
-    5. A child that was lost alone `MAX_LOST_ALONE` times in a row fails permanently, as `crashed`.
-    6. All others are trained, with the batch size that their failures leave.
+    6. A child that was lost alone `MAX_LOST_ALONE` times in a row fails permanently, as `crashed`.
+    7. All others are trained, with the batch size that their failures leave.
 
     Args:
         policy: the run's.
@@ -185,6 +209,7 @@ def next_attempt(
         ended: what that one gave; `None` if none has just ended: the child is new, the run was resumed, or an attempt
             was never started.
         preempt_requested: the run itself asked for the child's preemption.
+        gpu_share: the part of a GPU that the ended attempt had, where the pool decides that.
         batch_size: the budget's.
         seed: the child's.
     """
@@ -195,9 +220,12 @@ def next_attempt(
             return Settled(ended)
         cause = ended.failure.cause
         requested = preempt_requested and cause == Cause.PREEMPTED
-        if not requested and not policy.retries(cause, history):
+        if gpu_share is not None and needs_larger_share(cause, gpu_share):
+            history = history.after_small_share(gpu_share)
+        elif requested or policy.retries(cause, history):
+            history = history.after_retry(cause)
+        else:
             return Settled(ended)
-        history = history.after_retry(cause)
     if history.lost_alone >= MAX_LOST_ALONE:
         message = f"the run died during {history.lost} consecutive attempts at the child"
         return Settled(Outcome.failed(Cause.CRASHED, message, seed=seed))

@@ -14,6 +14,7 @@ The pool's parts:
     backlog.py          the children that wait or are in training
     failure_policy.py   what follows an attempt: another one, or the child's outcome (pure)
     supervision.py      which worker gets which child, and which worker hangs (pure)
+    gpu_shares.py       which part of which GPU a child gets, where that is not the same for all (pure)
     protocol.py         the messages to and from workers, and the protocols of workers and ledger
     worker_process.py   the other side: a worker's process; output_*.py and checkpoints.py keep its children's files
 
@@ -29,6 +30,7 @@ from child_trainer.outcome import Cause, Outcome
 from cluster.pool.background_tasks import RETRY_DELAY_S, Tasks, first_results, next_poll
 from cluster.pool.backlog import Backlog
 from cluster.pool.child_weights import LostWeights
+from cluster.pool.gpu_shares import GpuSharing, MemoryUses, assign_to_gpus, memory_uses
 from cluster.pool.protocol import (
     CallLost,
     Collected,
@@ -94,8 +96,15 @@ class Pool:
         self._idle: dict[int, WorkerState] = {}  # in the order in which they became idle
         self._nodes = Nodes()
         self._backlog = Backlog(
-            ledger, options.policy, options.batch_size, on_waiting=self._assign, on_settled=group.forget
+            ledger,
+            options.policy,
+            options.batch_size,
+            on_waiting=self._assign,
+            on_settled=group.forget,
+            on_trained=self._learn_memory,
         )
+        self._sharing = GpuSharing(options.workers_per_gpu) if options.workers_per_gpu else None
+        self._memory = MemoryUses()
         self._news: asyncio.Queue[str | BaseException] = asyncio.Queue()
         self._stopping = self._gives_back = self._shortage_reported = self._ever_up = False
         self._opening: asyncio.Task[None] | None = None
@@ -189,13 +198,15 @@ class Pool:
 
     async def _open(self) -> None:
         self._nodes = await self._group.nodes()
+        if self._sharing:
+            self._memory = memory_uses(await self._ledger.memory_uses())
         for attempt in sorted(await self._ledger.running(), key=lambda attempt: attempt.started_at):
             await self._backlog.resume(attempt)
             # A worker that was added after the start is unknown until the next call of `grow`.
             worker = self._workers.setdefault(attempt.slot, WorkerState(slot=attempt.slot))
             if worker.attempt is not None:  # a slot has one attempt: the end of the older one cannot be known any more
                 await self._backlog.void(worker.attempt, Verdict.LOST)
-            worker.attempt, worker.last_place = attempt, attempt.worker
+            worker.attempt, worker.last_place, worker.gpu_use = attempt, attempt.worker, attempt.gpu
         for worker in self._workers.values():
             worker.heard_at = self._clock()
             self._request_report(worker)
@@ -204,8 +215,23 @@ class Pool:
     def _assign(self) -> None:
         waiting, nodes = self._backlog.waiting, self._nodes
         if self._idle and waiting and not self._stopping:
+            if self._sharing:
+                self._assign_to_gpus(self._sharing)
+                return
             for begin in assign(candidates(self._idle, waiting, nodes), waiting.values(), nodes, living=self._living):
                 self._begin(begin)
+
+    def _assign_to_gpus(self, sharing: GpuSharing) -> None:
+        in_use: dict[str, float] = {}
+        for use in [worker.gpu_use for worker in self._workers.values() if worker.gpu_use]:
+            in_use[use.gpu] = in_use.get(use.gpu, 0.0) + use.share
+        idle, waiting = list(self._idle.values()), list(self._backlog.waiting.values())
+        for begin in assign_to_gpus(idle, waiting, self._nodes, in_use, sharing, self._memory.correction()):
+            self._begin(begin)
+
+    def _learn_memory(self, attempt: Attempt, outcome: Outcome) -> None:
+        if attempt.gpu:
+            self._memory.add(attempt.gpu.predicted_bytes, outcome.gpu_bytes)
 
     def _living(self) -> set[int]:
         return {w.slot for w in self._workers.values() if w.place and w.node not in self._nodes.draining}
@@ -213,7 +239,8 @@ class Pool:
     def _begin(self, begin: Begin) -> None:
         worker = self._idle.pop(begin.slot)
         assert worker.place is not None
-        order = self._backlog.hand_out(begin.child_id, self._new_key(), worker.place)
+        order = self._backlog.hand_out(begin, self._new_key(), worker.place)
+        worker.gpu_use = begin.gpu
         attempt = order.attempt(worker.slot, self._clock())
         worker.attempt, worker.preempt_requested, worker.heard_at = attempt, False, attempt.started_at
         self._tasks.start(self._run(worker, attempt, order))
@@ -253,6 +280,7 @@ class Pool:
         self._use(worker)
 
     def _use(self, worker: WorkerState) -> None:
+        worker.gpu_use = None
         if reason := restart_reason(worker, self._options.rules):
             self._restart(Restart(slot=worker.slot, cause=None, reason=reason))
         else:
@@ -287,7 +315,7 @@ class Pool:
         if worker.last_place not in (None, report.place, *worker.ended):
             worker.ended.append(worker.last_place)
         worker.place = worker.last_place = report.place
-        worker.node, worker.trained = report.node, report.trained
+        worker.node, worker.trained, worker.gpu = report.node, report.trained, report.gpu
         worker.attempt, worker.preempt_requested, worker.restart_reason, worker.abandoned_at = None, False, None, None
         self._ever_up = True
         self._use(worker)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from child_trainer.outcome import Cause, Outcome
-from cluster.pool.supervision import Nodes
+from cluster.pool.supervision import Gpu, Nodes
 from cluster.search.evaluator import Assignment
-from cluster.search.records import Attempt, Verdict
+from cluster.search.records import Attempt, GpuUse, Verdict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,12 +19,16 @@ class TrainingOrder:
         place: the process that the order is for; another process at the same slot refuses it.
         assignment: the child.
         batch_size: replaces the budget's, unless `None`.
+        gpu: what the attempt has of a GPU, where the pool decides that.
+        gpu_limit_bytes: memory that the process may allocate there; `None`: as much as there is.
     """
 
     key: str
     place: str
     assignment: Assignment
     batch_size: int | None
+    gpu: GpuUse | None = None
+    gpu_limit_bytes: int | None = None
 
     def attempt(self, slot: int, now: float) -> Attempt:
         """Return the attempt that the worker of this slot makes from the Unix time `now` on."""
@@ -36,6 +40,7 @@ class TrainingOrder:
             worker=self.place,
             batch_size=self.batch_size,
             started_at=now,
+            gpu=self.gpu,
         )
 
 
@@ -64,6 +69,7 @@ class Report:
         trained: how many children it has trained since the process started.
         key, outcome: its last attempt and what that gave; `None` before the first.
         previous_exit: of the process before it at the same slot on the same node, or `None` if none is known.
+        gpu: that it trains on, where children get parts of one.
     """
 
     place: str
@@ -72,6 +78,7 @@ class Report:
     key: str | None = None
     outcome: Outcome | None = None
     previous_exit: ProcessExit | None = None
+    gpu: Gpu | None = None
 
 
 def outcome_of_lost_call(report: Report, attempt: Attempt, cause: Cause) -> Outcome | None:
@@ -176,6 +183,10 @@ class PoolLedger(Protocol):
 
     async def running(self) -> Sequence[Attempt]:
         """Return the attempts that have not ended."""
+        ...
+
+    async def memory_uses(self) -> Sequence[tuple[int, int]]:
+        """Return what trainings were predicted to take of a GPU's memory and what they took, in bytes."""
         ...
 
     async def start(self, attempt: Attempt) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from child_trainer.outcome import Cause, Outcome
 from cluster.formatting import counted
 from cluster.pool.failure_policy import FailurePolicy
-from cluster.search.records import Attempt
+from cluster.search.records import Attempt, GpuUse
 
 MAX_ENDED_PROCESSES = 16
 """Ended processes of one worker whose names are kept: far more than may still send messages at the same time."""
@@ -50,6 +50,8 @@ class PoolOptions:
         batch_size: the budget's.
         renew_crashed: restart a worker's process after a crashed child, as it may not be able to use its GPU any more.
         replaced: lost workers are replaced by the pool's caller.
+        workers_per_gpu: that share each GPU, where a child gets a part of one by what it needs; `None`: each worker
+            has the run's GPUs for each child.
     """
 
     rules: Rules
@@ -57,6 +59,20 @@ class PoolOptions:
     batch_size: int
     renew_crashed: bool = False
     replaced: bool = False
+    workers_per_gpu: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU of the cluster.
+
+    Attributes:
+        name: unlike that of any other GPU.
+        size_bytes: its memory.
+    """
+
+    name: str
+    size_bytes: int
 
 
 @dataclass(kw_only=True, slots=True)
@@ -76,6 +92,8 @@ class WorkerState:
         ended: the processes before that one, the latest last; messages of theirs may still arrive for a moment.
         abandoned_at: when its attempt was abandoned while the pool waited for its report; `None` once it has reported
             or was ended.
+        gpu: that its process trains on, where children get parts of one.
+        gpu_use: what its process has of it, until it is free for another child.
     """
 
     slot: int
@@ -89,6 +107,8 @@ class WorkerState:
     last_place: str | None = None
     ended: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_ENDED_PROCESSES))
     abandoned_at: float | None = None
+    gpu: Gpu | None = None
+    gpu_use: GpuUse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +121,36 @@ class Nodes:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Waiting:
-    """A child that waits for a worker, and the slots at which it has failed already."""
+    """A child that waits for a worker.
+
+    Attributes:
+        child_id: the child's id.
+        avoid: the slots at which it has failed already.
+        gpu_bytes: see `Assignment`.
+        out_of_memory_at: see `AttemptHistory`.
+    """
 
     child_id: int
     avoid: frozenset[int] = frozenset()
+    gpu_bytes: int | None = None
+    out_of_memory_at: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Begin:
-    """Have the worker train the child."""
+    """Have the worker train the child.
+
+    Attributes:
+        slot: the worker's.
+        child_id: the child's id.
+        gpu: what it gets of the worker's GPU, where that is decided for each child.
+        gpu_limit_bytes: memory that its process may allocate there.
+    """
 
     slot: int
     child_id: int
+    gpu: GpuUse | None = None
+    gpu_limit_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

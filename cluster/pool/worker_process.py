@@ -16,6 +16,7 @@ from cluster.periodic import PeriodicThread
 from cluster.pool.output_capture import BufferedCapture
 from cluster.pool.output_files import no_capture
 from cluster.pool.protocol import NotStarted, ProcessExit, Report, TrainingOrder
+from cluster.pool.supervision import Gpu
 from cluster.search.evaluator import ChildTrainer
 
 HEARTBEAT_INTERVAL_S = 2.0
@@ -103,9 +104,12 @@ class WorkerProcess:
         beat_s: seconds between two heartbeats.
         crash_file: says how the process before this one ended, and records the attempts that this one starts.
         capture: captures what the children print.
+        gpu: that it trains on, where children get parts of one.
+        limit_gpu: called before each child with the memory that the process may allocate on its GPU, if the order
+            says so.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (all but the first four are options)
         self,
         trainer: ChildTrainer,
         *,
@@ -115,8 +119,10 @@ class WorkerProcess:
         beat_s: float = HEARTBEAT_INTERVAL_S,
         crash_file: CrashFile | None = None,
         capture: BufferedCapture | None = None,
+        gpu: Gpu | None = None,
+        limit_gpu: Callable[[int], None] | None = None,
     ) -> None:
-        self._capture = capture
+        self._capture, self._gpu, self._limit_gpu = capture, gpu, limit_gpu
         self._trainer, self._place, self._node, self._beat = trainer, place, node, beat
         self._crash_file = crash_file
         self._trained = 0
@@ -136,6 +142,7 @@ class WorkerProcess:
             key=key,
             outcome=outcome,
             previous_exit=self._crash_file.previous_exit(self._place) if self._crash_file else None,
+            gpu=self._gpu,
         )
 
     def train(self, order: TrainingOrder) -> Outcome:
@@ -150,6 +157,8 @@ class WorkerProcess:
         try:
             if self._crash_file:
                 self._crash_file.note(self._place, order.key)
+            if self._limit_gpu and order.gpu_limit_bytes is not None:
+                self._limit_gpu(order.gpu_limit_bytes)
             with (self._capture or no_capture)(order.assignment.child_id, order.key):
                 outcome = self._trainer.train(order.assignment, batch_size=order.batch_size, preempted=self._preempted)
         finally:

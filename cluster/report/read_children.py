@@ -6,8 +6,10 @@ from typing import Any
 
 from child_trainer.outcome import Measure
 from cluster.config.run_config import RunConfig
+from cluster.config.topology import AUTO
 from cluster.report.facts import COLUMNS, ROWS, ChildPoint, Cloud, Place, ProgressCurve
 from cluster.storage.ledger.queries import report_children as queries
+from cluster.storage.ledger.queries.usage import mean_gpu_share
 from cluster.storage.ledger.reader import LedgerConnection
 
 MAX_DRAWN = 1_500
@@ -57,7 +59,12 @@ def _place(point: queries.Point) -> Place:
 
 
 def _gpus_per_child(db: LedgerConnection, config: RunConfig) -> float | None:
-    """Return the configured GPUs per child, or infer them from the GPU memory that outcomes report (1 or 0)."""
+    """Return the configured GPUs per child, or infer them from the GPU memory that outcomes report (1 or 0).
+
+    Where each child gets a part by what it needs, it is the mean part.
+    """
+    if config.topology.gpus_per_child == AUTO:
+        return mean_gpu_share(db, None)
     if config.topology.gpus_per_child is not None:
         return config.topology.gpus_per_child
     used = queries.used_gpus(db)

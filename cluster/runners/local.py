@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from child_trainer.threads import computing_with
 from cluster.config.run_config import RunConfig
+from cluster.config.topology import AUTO
 from cluster.monitoring.metrics.shard_probe import Observe, unobserved
 from cluster.placement.capacity import gpus_per_child
 from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
@@ -39,7 +40,8 @@ def check_locally(config: RunConfig) -> float:
         PlacementError: if it requests more GPUs than there are.
     """
     gpus = _num_gpus() if config.topology.gpus_per_child or config.task.entry.trains else 0
-    return gpus_per_child(config.topology, gpus, can_grow=False)
+    given = gpus_per_child(config.topology, gpus, can_grow=False)
+    return 1.0 if config.topology.gpus_per_child == AUTO else given  # one child at a time has all of it
 
 
 def run_locally(

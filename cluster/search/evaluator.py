@@ -20,6 +20,7 @@ class Assignment:
         tokens: the decisions behind the architecture.
         job: what to do on the shared weights; `None`: train the architecture from scratch.
         lane: of the steps, if that is the job.
+        gpu_bytes: memory of a GPU that its training is predicted to allocate; `None` if nobody asks, or it is unknown.
     """
 
     child_id: int
@@ -28,6 +29,7 @@ class Assignment:
     tokens: tuple[int, ...] = ()
     job: Job | None = None
     lane: Lane | None = None
+    gpu_bytes: int | None = None
 
 
 def assignment_of(child: Child, seed: int) -> Assignment:

@@ -130,6 +130,21 @@ LOCAL_WORKER = "local"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GpuUse:
+    """What an attempt has of a GPU, where children get parts by what they need (`--gpus-per-child auto`).
+
+    Attributes:
+        gpu: the GPU's name.
+        share: the part of it.
+        predicted_bytes: memory that the training was predicted to allocate; `None` if that cannot be told.
+    """
+
+    gpu: str
+    share: float
+    predicted_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt:
     """One try at training a child.
 
@@ -144,6 +159,7 @@ class Attempt:
         verdict: `None` while it runs.
         cause: why it failed, if it did.
         outcome: its result, if that is known.
+        gpu: what it has of a GPU, where the pool decides that; `None`: the run's GPUs for each child.
     """
 
     child_id: int
@@ -156,6 +172,7 @@ class Attempt:
     verdict: Verdict | None = None
     cause: Cause | None = None
     outcome: Outcome | None = None
+    gpu: GpuUse | None = None
 
 
 class AttemptLedger(Protocol):
@@ -166,7 +183,14 @@ class AttemptLedger(Protocol):
         ...
 
     def start(
-        self, child_id: int, worker: str, key: str | None = None, *, slot: int = 0, batch_size: int | None = None
+        self,
+        child_id: int,
+        worker: str,
+        key: str | None = None,
+        *,
+        slot: int = 0,
+        batch_size: int | None = None,
+        gpu: GpuUse | None = None,
     ) -> None:
         """Record durably that a worker begins an attempt at a child."""
         ...

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cluster.config.run_config import RunConfig
+from cluster.config.topology import AUTO
 from cluster.simulation.replicas import Wait
 from cluster.simulation.simulator import SimulationResult, workers_of
 from cluster.simulation.step_clock import StepLog
@@ -192,6 +193,7 @@ def compute_figures(config: RunConfig, result: SimulationResult, steps: StepsMod
 
     useful = sum(interval.useful_s for interval in worker_log.intervals) / HOUR_S
     gpus = config.topology.gpus_per_child
+    assert gpus != AUTO, "a simulation has no GPUs whose memory could be divided"
     return Figures(
         children=result.children,
         failed=result.failed,

@@ -9,6 +9,7 @@ from child_trainer.tasks.lookup_table import Table
 from cluster.config.flags import UsageError, parse_run, value_of
 from cluster.config.recipes import changed, configuration, find_recipe
 from cluster.config.run_config import RunConfig
+from cluster.config.topology import AUTO
 from cluster.runners.build import check_layout
 from cluster.runners.sample_files import with_samples
 from cluster.runners.trainer import Trainer
@@ -51,6 +52,11 @@ def plan_simulation(options: SimulationOptions, flags: Sequence[str]) -> tuple[R
     samples.check(config)
     if wrong := next((name for name in changed(config, base) if name in UNUSED_FIELDS), None):
         raise UsageError(f"the options of `{wrong.replace('_', '-')}` are not for a simulation, {UNUSED_FIELDS[wrong]}")
+    if config.topology.gpus_per_child == AUTO:
+        raise UsageError(
+            "`gpus_per_child` must be a number in a simulation, which has no GPUs whose memory could be divided, as in"
+            " --gpus-per-child 0.25, got auto"
+        )
     model = options.model
     config = replace(config, task=replace(config.task, data=located(config.task.data)))
     check_layout(config, "simulated")

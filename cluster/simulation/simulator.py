@@ -87,6 +87,10 @@ class DelayedLedger:
             )
         )
 
+    async def memory_uses(self) -> Sequence[tuple[int, int]]:
+        """See `PoolLedger.memory_uses`."""
+        return await self._call(self._ledger.memory_uses)
+
     async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
         """See `PoolLedger.end_attempt`."""
         return await self._call(lambda: self._ledger.end_attempt(key, outcome, verdict))

@@ -245,6 +245,8 @@ EXEMPT: Mapping[str, str] = {
     "python -m benchmarks.recurrent_speed": BENCHMARK,
     "python -m benchmarks.child_speed --data DIR --before CHECKOUT": BENCHMARK,
     "python -m benchmarks.child_speed digits nasnet-digits --seeds 20 --loops now fused": BENCHMARK,
+    "python -m benchmarks.gpu_children": BENCHMARK,
+    "python -m benchmarks.gpu_children --device cpu": BENCHMARK,
     "NASCLUSTER_DATA=DIR python -m benchmarks.language_models 3": BENCHMARK,
     "python -m benchmarks.children_a_second --before CHECKOUT 1": BENCHMARK,
     "python -m benchmarks.first_outcome --before CHECKOUT": BENCHMARK,

@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 import traceback
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -24,7 +24,9 @@ from ray.exceptions import RayError
 
 from child_trainer import own_files
 from child_trainer.outcome import Cause, Outcome, Stopped, TrainingSoFar
+from child_trainer.training import gpu_memory
 from cluster.config.run_config import RunConfig
+from cluster.config.topology import AUTO
 from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
 from cluster.pool.child_weights import WeightsFolder
 from cluster.pool.output_buffer import OutputBuffer
@@ -32,7 +34,7 @@ from cluster.pool.output_capture import BufferedCapture, by_descriptor, by_threa
 from cluster.pool.output_files import OUTPUTS, OutputFolder, keep_output
 from cluster.pool.pool import Pool
 from cluster.pool.protocol import Collected, NotStarted, Report, TrainingOrder, WorkerCensus
-from cluster.pool.supervision import PoolOptions
+from cluster.pool.supervision import Gpu, PoolOptions
 from cluster.pool.worker_process import HEARTBEAT_INTERVAL_S, CrashFile, WorkerProcess, preempt_on_sigterm
 from cluster.runners.early_stopping import EarlyStopping
 from cluster.runners.on_ray.credentials import RunToken, shards_tls
@@ -76,6 +78,9 @@ CALL_TIMEOUT_S = 10.0
 
 SHARED_HEARTBEAT_INTERVAL_S = 10.0
 """Seconds between two heartbeats of a worker that shares its process with hundreds."""
+
+FIRST_GPU = "cuda:0"
+"""The GPU of a worker's process: Ray hides the others from it."""
 
 AHEAD_POLL_INTERVAL_S = 0.5
 """Seconds between two checks whether a replica that is ahead of the others may continue."""
@@ -136,6 +141,7 @@ class Worker:
             child_weights=RemoteWeights(actor(CHILD_WEIGHTS)) if inherits else None,
             judge=PoolJudge() if config.stopping.early_stop else None,
         )
+        part = _gpu_here(context.get_node_id()) if config.topology.gpus_per_child == AUTO else None
         places = places_here(slots)
         crash_file = CrashFile(Path(f"{own}-{slots[0]}.died"), list(places.values()))
         beats: Beats = SharedCalls()
@@ -147,6 +153,8 @@ class Worker:
                 beat=functools.partial(_beat, beats, slot),
                 beat_s=HEARTBEAT_INTERVAL_S if alone else SHARED_HEARTBEAT_INTERVAL_S,
                 crash_file=crash_file,
+                gpu=part,
+                limit_gpu=_limit_gpu,
                 capture=BufferedCapture(
                     OutputBuffer(Path(f"{own}-{slot}.output")), by_descriptor if alone else by_thread, _keep_output
                 ),
@@ -179,6 +187,15 @@ class Worker:
             return None
         except Exception:  # one that is not the child's; the others of the message are trained nevertheless
             return Outcome.failed(Cause.CRASHED, traceback.format_exc(), seed=order.assignment.seed)
+
+
+def _gpu_here(node: str) -> Gpu:
+    """Return the GPU that Ray has given this process a part of."""
+    return Gpu(name=f"{node}/{ray.get_gpu_ids()[0]}", size_bytes=gpu_memory.total_memory(FIRST_GPU))
+
+
+def _limit_gpu(limit_bytes: int) -> None:
+    gpu_memory.limit_memory(FIRST_GPU, limit_bytes)
 
 
 def _beat(beats: Beats, slot: int, place: str, key: str | None) -> bool:
@@ -338,7 +355,14 @@ class ReplicaHost:
         )
         threads = ThreadPoolExecutor(len(indices))
         ledger: Any = RemoteLedger(connections.ledger)
-        shared = _Shared(stores=(store, weights), connections=connections, ledger=ledger, history=History(ledger))
+        predict = None
+        if config.topology.gpus_per_child == AUTO:
+            from cluster.runners.gpu_prediction import memory_predictor
+
+            predict = memory_predictor(config)
+        shared = _Shared(
+            stores=(store, weights), connections=connections, ledger=ledger, history=History(ledger), predict=predict
+        )
         running = [threads.submit(_run_replica, config, index, shared) for index in indices]
         # The first error ends the run at once, without waiting for the other replicas.
         for replica in wait(running, return_when=FIRST_EXCEPTION).done:
@@ -357,6 +381,7 @@ class _Shared:
         connections: to the other actors.
         ledger, history: see `Replica`.
         computing: see `Replica`.
+        predict: see `PoolEvaluator`.
     """
 
     stores: tuple[ParameterStore | None, ParameterStore | None]
@@ -364,6 +389,7 @@ class _Shared:
     ledger: Any
     history: History
     computing: threading.Lock = field(default_factory=threading.Lock)
+    predict: Callable[[Assignment], int | None] | None = None
 
 
 def _run_replica(config: RunConfig, index: int, shared: _Shared) -> None:
@@ -373,7 +399,7 @@ def _run_replica(config: RunConfig, index: int, shared: _Shared) -> None:
     from controller.searcher import keeps_weights
 
     store, weights = shared.stores
-    evaluator = in_order(config, PoolEvaluator(shared.connections.pool))
+    evaluator = in_order(config, PoolEvaluator(shared.connections.pool, shared.predict))
     replica = make_replica(config, index, store, evaluator, shared.ledger, shared.history)
     replica = ending_rounds(config, replace(replica, computing=shared.computing), weights)
     if keeps_weights(replica.searcher):

@@ -6,8 +6,8 @@ import functools
 import os
 import secrets
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,16 +181,23 @@ def _file_answer(what: str, host: Handle, call: ray.ObjectRef) -> Any:
 
 
 class PoolEvaluator:
-    """A replica's proxy of the pool. Children that are submitted together share one message, and often the answer."""
+    """A replica's proxy of the pool. Children that are submitted together share one message, and often the answer.
 
-    def __init__(self, pool: Handle) -> None:
-        self._pool = pool
+    Args:
+        pool: of the run.
+        predict: returns the memory of a GPU that a child will allocate, if the pool needs it; see `Assignment`.
+    """
+
+    def __init__(self, pool: Handle, predict: Callable[[Assignment], int | None] | None = None) -> None:
+        self._pool, self._predict = pool, predict
         self._left: dict[int, Assignment] = {}
         self._calls: dict[ray.ObjectRef, tuple[int, ...]] = {}
         self._answered_at = time.monotonic()
 
     def submit(self, *assignments: Assignment) -> None:
         """Hand the children to the pool."""
+        if self._predict is not None:
+            assignments = tuple(replace(one, gpu_bytes=self._predict(one)) for one in assignments)
         self._left |= {one.child_id: one for one in assignments}
         self._request(assignments)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray.exceptions import NodeDiedError, TaskUnschedulableError
@@ -10,10 +10,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
+from cluster.config.topology import AUTO
 from cluster.formatting import counted, last_line
 from cluster.placement.capacity import Node, WorkerResources, keeps_off_stable, room
 from cluster.placement.node_check import DRAINING, GONE, SILENT, NodeReport, check_node, complaints
 from cluster.placement.versions import NodeError, Versions, versions
+from cluster.pool.gpu_shares import MOST_PER_GPU
 from cluster.storage.dataset_cache import at_url, check_stored
 from cluster.storage.session import Session
 
@@ -76,9 +78,11 @@ def judge(nodes: Sequence[Node], answers: dict[str, NodeReport | str], driver: V
         raise NodeError("; ".join(bad[:MAX_NAMED]) + rest)
 
 
-def training_nodes(nodes: Sequence[Node], gpus_per_child: float | None) -> frozenset[str]:
+def training_nodes(nodes: Sequence[Node], gpus_per_child: float | Literal["auto"] | None) -> frozenset[str]:
     """Return the ids of the nodes that children may be trained on; the others need no data."""
-    each = float(any(node.gpus for node in nodes)) if gpus_per_child is None else gpus_per_child
+    each = 1.0 / MOST_PER_GPU if gpus_per_child == AUTO else gpus_per_child
+    if each is None:
+        each = float(any(node.gpus for node in nodes))
     resources = WorkerResources(gpus=each, off_stable=keeps_off_stable(nodes, each))
     return frozenset(node.id for node in nodes if room(replace(node, memory=None), resources))
 

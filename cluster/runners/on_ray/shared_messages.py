@@ -126,9 +126,13 @@ class AwaitedLedger:
         """See `PoolLedger.running`."""
         return await self._make("running")
 
+    async def memory_uses(self) -> Sequence[tuple[int, int]]:
+        """See `PoolLedger.memory_uses`."""
+        return await self._make("memory_uses")
+
     async def start(self, attempt: Attempt) -> None:
         """See `PoolLedger.start`."""
-        placed = {"slot": attempt.slot, "batch_size": attempt.batch_size}
+        placed = {"slot": attempt.slot, "batch_size": attempt.batch_size, "gpu": attempt.gpu}
         await self._make("start", attempt.child_id, attempt.worker, attempt.key, keywords=placed)
 
     async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:

@@ -14,7 +14,7 @@ from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.config.run_config import RunConfig
-from cluster.config.topology import Topology
+from cluster.config.topology import AUTO, Topology
 from cluster.formatting import counted
 from cluster.monitoring.metrics.shard_probe import Observe, unobserved
 from cluster.placement.capacity import (
@@ -145,6 +145,8 @@ def cluster(config: RunConfig, report: Callable[[str], object], *, begun: bool =
         (check_without_data if joined else check_data)(config.task)
         can_grow = joined and cluster_inventory.has_autoscaler()
         nodes = cluster_inventory.nodes() if joined else (cluster_inventory.this_machine(),)
+        if topology.gpus_per_child == AUTO:
+            nodes = cluster_inventory.with_gpu_memory(nodes)
         resources = worker_resources(topology, nodes, memory=memory, can_grow=can_grow, joined=joined)
         check_gpus(config, resources.gpus, begun=begun)
         if not joined:
@@ -261,7 +263,9 @@ def _seats(
 def _begin(config: RunConfig, ledger: Handle, seats: Plan, resources: WorkerResources) -> None:
     """Record that the run starts or resumes."""
     facts = asdict(versions()) | training_facts(config)
-    ray.get(ledger.begin.remote(workers=seats.seated, versions=facts, gpus=resources.gpus_per_worker))
+    vary = config.topology.gpus_per_child == AUTO
+    gpus = resources.gpus_per_worker
+    ray.get(ledger.begin.remote(workers=seats.seated, versions=facts, gpus=gpus, shares_vary=vary))
 
 
 def _end(hosts: list[Handle], shard_hosts: list[Handle], ended: list[ray.ObjectRef]) -> None:

@@ -9,6 +9,7 @@ import ray
 from ray.exceptions import RayError
 
 from cluster.config.run_config import RunConfig
+from cluster.config.topology import AUTO
 from cluster.placement.capacity import Node, SlidingMax, WorkerResources, places_for, room_for
 from cluster.placement.plan import NODE_LABEL, OFF_STABLE, Plan, node_changes
 from cluster.placement.restart_backoff import RestartBackoff
@@ -133,6 +134,7 @@ class WorkerActors:
             batch_size=self._config.budget.batch_size,
             renew_crashed=self._resources.gpus > 0,
             replaced=self._replaces,
+            workers_per_gpu=round(1 / self._resources.gpus) if topology.gpus_per_child == AUTO else None,
         )
         # All children at once, the workers' heartbeats and epochs, and the pending calls of callers that died.
         max_calls = 10 * topology.replicas * topology.children + 2 * self._plan.wanted + 1_000

@@ -14,13 +14,24 @@ from typing import Any
 
 from child_trainer.outcome import Outcome
 from child_trainer.supernets.jobs import Steps
-from cluster.search.records import Attempt, Batch, BatchResult, Ended, LedgerCall, StoreName, Stream, Turn, Verdict
+from cluster.search.records import (
+    Attempt,
+    Batch,
+    BatchResult,
+    Ended,
+    GpuUse,
+    LedgerCall,
+    StoreName,
+    Stream,
+    Turn,
+    Verdict,
+)
 from cluster.search.seeding import child_seed
 from cluster.storage.ledger.compact import equal_outcomes, outcome_text, stored_key
 from cluster.storage.ledger.graphs import GraphTable
 from cluster.storage.ledger.queries.final_tests import FinalTest, put_test
 from cluster.storage.ledger.queries.run import last_attempt, last_child, last_completion, run_values
-from cluster.storage.ledger.queries.usage import gpu_shares
+from cluster.storage.ledger.queries.usage import gpu_shares, memory_uses
 from cluster.storage.ledger.rows import (
     ATTEMPT_COLUMNS,
     CHILD_COLUMNS,
@@ -38,6 +49,7 @@ from cluster.storage.ledger.rows import (
     last_batch,
     num_unbatched,
     put,
+    use_row,
 )
 from cluster.storage.ledger.schema import migrate
 from cluster.storage.ledger.totals import count_again
@@ -87,13 +99,21 @@ class Ledger:
         except Exception:
             return None
 
-    def begin(self, workers: int, versions: Mapping[str, str] | None = None, gpus: float = 0.0) -> None:
+    def begin(
+        self,
+        workers: int,
+        versions: Mapping[str, str] | None = None,
+        gpus: float = 0.0,
+        *,
+        shares_vary: bool = False,
+    ) -> None:
         """Record that the run starts or resumes.
 
         Args:
             workers: how many it has.
             versions: of its programs, by their names.
             gpus: that each child uses in this start.
+            shares_vary: each attempt has a part of a GPU of its own, and `gpus` is what its worker reserves.
         """
         with self._transaction() as db:
             values = run_values(db)
@@ -111,7 +131,7 @@ class Ledger:
                 (values.get("beat_at", now),),
             )
             count_again(db)
-            put(db, **gpu_shares(db, gpus))
+            put(db, **gpu_shares(db, gpus, shares_vary=shares_vary))
             db.execute("DELETE FROM addresses")
             put(db, state="running", message="", started_at=now, beat_at=now, seconds_before=spent, workers=workers)
             put(db, attempts_before=last_attempt(db))
@@ -252,7 +272,14 @@ class Ledger:
             insert_child(db, child, (replica, batch), graph, seed, self._clock(), (versions, origin))
 
     def start(
-        self, child_id: int, worker: str, key: str | None = None, *, slot: int = 0, batch_size: int | None = None
+        self,
+        child_id: int,
+        worker: str,
+        key: str | None = None,
+        *,
+        slot: int = 0,
+        batch_size: int | None = None,
+        gpu: GpuUse | None = None,
     ) -> None:
         """See `AttemptLedger.start`. Two calls with the same `key` are one attempt."""
         with self._transaction() as db:
@@ -267,9 +294,9 @@ class Ledger:
             )
             (number,) = db.execute("SELECT count(*) + 1 FROM attempts WHERE child = ?", (child_id,)).fetchone()
             db.execute(
-                "INSERT INTO attempts (child, number, worker, key, slot, batch_size, started_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (child_id, number, worker, stored_key(child_id, number, key), slot, batch_size, now),
+                "INSERT INTO attempts (child, number, worker, key, slot, batch_size, started_at, gpu, gpu_share,"
+                " gpu_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (child_id, number, worker, stored_key(child_id, number, key), slot, batch_size, now, *use_row(gpu)),
             )
 
     def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
@@ -315,6 +342,11 @@ class Ledger:
     def running(self) -> tuple[Attempt, ...]:
         """Return the attempts that have not ended."""
         return self._attempts("ended_at IS NULL ORDER BY child")
+
+    def memory_uses(self) -> tuple[tuple[int, int], ...]:
+        """Return what trainings were predicted to take of a GPU's memory and what they took, in bytes, in any order."""
+        with self._lock:
+            return memory_uses(self._connection)
 
     def open_children(self) -> tuple[int, ...]:
         """Return the ids of the children that have not ended."""

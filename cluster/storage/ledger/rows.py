@@ -10,7 +10,7 @@ from typing import Any
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Cause, Outcome
 from child_trainer.supernets.jobs import Job, job_from_json, job_to_json
-from cluster.search.records import Attempt, Verdict
+from cluster.search.records import Attempt, GpuUse, Verdict
 from cluster.storage.ledger.compact import (
     OUTCOME_COLUMNS,
     child_text,
@@ -35,6 +35,7 @@ _OF_CHILD = "(SELECT {} FROM children WHERE id = child)"
 ATTEMPT_COLUMNS = ", ".join(
     (
         *("child", "number", "key", "coalesce(slot, 0)", "worker", "batch_size", "started_at", "verdict", "cause"),
+        *("gpu", "gpu_share", "gpu_bytes"),
         "outcome",
         f"iif(outcome IS NULL AND verdict = 'outcome', {_OF_CHILD.format('outcome')}, NULL)",
         *(_OF_CHILD.format(column) for column in OUTCOME_COLUMNS.split(", ")[1:]),
@@ -114,7 +115,7 @@ def _job_of(text: str | None) -> Job | None:
 
 def attempt_of(*row: Any) -> Attempt:
     """Return an attempt from its row."""
-    child_id, number, key, slot, worker, batch_size, started_at, verdict, cause, own, *of_child = row
+    child_id, number, key, slot, worker, batch_size, started_at, verdict, cause, gpu, share, size, own, *of_child = row
     return Attempt(
         child_id=child_id,
         seed=of_child[1],
@@ -126,7 +127,13 @@ def attempt_of(*row: Any) -> Attempt:
         verdict=Verdict(verdict) if verdict else None,
         cause=Cause(cause) if cause else None,
         outcome=outcome_from(own) if own else outcome_of(*of_child),
+        gpu=None if gpu is None else GpuUse(gpu=gpu, share=share, predicted_bytes=size),
     )
+
+
+def use_row(use: GpuUse | None) -> tuple[str | None, float | None, int | None]:
+    """Return the columns of what an attempt has of a GPU."""
+    return (None, None, None) if use is None else (use.gpu, use.share, use.predicted_bytes)
 
 
 def attempt_by_key(db: sqlite3.Connection, key: str) -> int | None:

@@ -249,6 +249,12 @@ MIGRATIONS = (
     """
     ALTER TABLE children ADD COLUMN origin TEXT;         -- see `cluster.search.origin`; NULL: not recorded
     """,
+    """
+    ALTER TABLE attempts ADD COLUMN gpu TEXT;            -- the GPU, where children get parts by what they need
+    ALTER TABLE attempts ADD COLUMN gpu_share REAL;      -- the part; NULL: the run's GPUs for each child
+    ALTER TABLE attempts ADD COLUMN gpu_bytes INTEGER;   -- that it was predicted to allocate; NULL: unknown
+    CREATE INDEX attempts_on_gpus ON attempts (gpu_share, started_at, ended_at) WHERE gpu_share IS NOT NULL;
+    """,
 )
 """The SQL that brings a file from version n (an empty one has 0) to n + 1."""
 

@@ -282,6 +282,8 @@ def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) 
         (["launch", "fashion-mnist"], "the task 'fashion-mnist' needs `--data DIR`"),
         (["launch", "cifar10", "--data", "nowhere"], "nowhere"),
         (["launch", "digits", "--gpus-per-child", "1"], "--gpus-per-child 1 needs 1 GPUs, but there are 0"),
+        (["launch", "digits", "--gpus-per-child", "auto"], "--gpus-per-child auto needs a GPU, but there is none"),
+        (["launch", "digits", "--local", "--gpus-per-child", "auto"], "auto needs a GPU, but there is none"),
         (
             ["launch", "digits", "--child-timeout", "soon"],
             "`child_timeout` must be a time above 0 such as 2h, .* 'soon'",

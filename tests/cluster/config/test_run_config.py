@@ -147,6 +147,15 @@ def test_differences_are_by_flag() -> None:
         (lambda: Topology(accumulate=0), "`accumulate` must be at least 1, got 0"),
         (lambda: Topology(gpus_per_child=-0.5), "`gpus_per_child` must be a fraction of one GPU or a whole number"),
         (lambda: Topology(gpus_per_child=1.5), "`gpus_per_child` .* got 1.5"),
+        (lambda: Topology(gpus_per_child="all"), "`gpus_per_child` must be a number or one of auto or unset"),  # type: ignore[arg-type]
+        (
+            lambda: RunConfig(topology=Topology(gpus_per_child="auto", workers_per_process=2)),
+            "`workers_per_process` must be 1",
+        ),
+        (
+            lambda: RunConfig(topology=Topology(gpus_per_child="auto"), task=TaskOptions(task="synthetic")),
+            "`gpus_per_child` auto is for tasks that train networks, and the task 'synthetic' trains nothing",
+        ),
         (lambda: Topology(gpus_per_child=float("inf")), "`gpus_per_child` .* got inf"),
         (lambda: Topology(gpus_per_child=float("nan")), "`gpus_per_child` .* got nan"),
         (

@@ -68,6 +68,7 @@ def test_a_gpu_each_unless_told_otherwise(asked: float | None, gpus: float, give
     [
         (Topology(gpus_per_child=1), 0, "--gpus-per-child 1 needs 1 GPUs, but there are 0 .* --gpus-per-child 0"),
         (Topology(gpus_per_child=2), 1, "needs 2 GPUs, but there are 1 .* smaller fraction"),
+        (Topology(gpus_per_child="auto"), 0, "--gpus-per-child auto needs a GPU, but there is none .* 0 to train on"),
         (Topology(gpus_per_child=0.5, workers=5), 2, "for each of 5 workers needs 2.5 GPUs, but there are 2"),
     ],
 )
@@ -76,7 +77,18 @@ def test_more_gpus_than_there_are_is_an_error_unless_more_can_come(
 ) -> None:
     with pytest.raises(PlacementError, match=message):
         gpus_per_child(topology, gpus, can_grow=False)
-    assert gpus_per_child(topology, gpus, can_grow=True) == topology.gpus_per_child
+    asked = topology.gpus_per_child
+    assert gpus_per_child(topology, gpus, can_grow=True) == (0.25 if asked == "auto" else asked)
+
+
+def test_workers_reserve_equal_parts_of_a_gpu_where_children_get_parts_by_their_memory() -> None:
+    topology = Topology(gpus_per_child="auto", replicas=10, children=8)
+    there = [replace(machine(2, 2), gpu_bytes=80 * 10**9), machine(2, 2, number=1)]
+    assert worker_resources(topology, there, can_grow=False).gpus == 0.125
+    assert worker_resources(topology, [machine(2, 2)], can_grow=False).gpus == 0.25
+    assert planned([machine(2, 2)], topology).seated == 8
+    few = worker_resources(replace(topology, workers=4), there, can_grow=False, joined=False)
+    assert (few.gpus, few.cores) == (1.0, 0)
 
 
 @pytest.mark.parametrize(

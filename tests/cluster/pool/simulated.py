@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from cluster.pool.child_weights import LostWeights
 from cluster.pool.failure_policy import FailurePolicy
 from cluster.pool.pool import Pool
 from cluster.pool.protocol import CallLost, NotStarted, ProcessExit, Report, TrainingOrder, WorkerLost
-from cluster.pool.supervision import Nodes, PoolOptions, Rules
+from cluster.pool.supervision import Gpu, Nodes, PoolOptions, Rules
 from cluster.search.evaluator import Assignment
 from cluster.search.records import Attempt, Verdict
 from cluster.simulation.clock import VirtualLoop
@@ -87,6 +87,8 @@ class World:
         found_after_s: how long a worker takes to find that.
         restart_s: how long it takes until a process that is to be started again is killed.
         homeless: set once there is a node for the processes that are to be started.
+        gpu_of: the GPU of a slot's process, where children get parts of one.
+        takes: the memory that a child's training takes of it, by its id.
     """
 
     ledger: Ledger
@@ -98,6 +100,9 @@ class World:
     found_after_s: float = 0.0
     restart_s: float = 0.1
     homeless: asyncio.Event | None = None
+    gpu_of: Callable[[int], Gpu] | None = None
+    takes: Callable[[int], int] = lambda _: 1
+    orders: list[TrainingOrder] = field(default_factory=list)
     nodes_: Nodes = field(default_factory=lambda: Nodes(alive=frozenset({"n0", "n1"})))
     trained: list[Trained] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
@@ -179,6 +184,7 @@ class World:
                         key=key,
                         outcome=outcome,
                         previous_exit=process.previous_exit,
+                        gpu=self.gpu_of and self.gpu_of(slot),
                     )
 
     async def train(self, slot: int, order: TrainingOrder) -> Outcome:
@@ -207,6 +213,11 @@ class World:
                 raise LostWeights(order.assignment.child_id, 1, "1" * 64, "is missing")
             child_id, seed = order.assignment.child_id, order.assignment.seed
             outcome = bad(seed, self.results[child_id]) if child_id in self.results else good(seed)
+            self.orders.append(order)
+            if order.gpu_limit_bytes is not None:
+                takes = self.takes(child_id)
+                fits = takes <= order.gpu_limit_bytes
+                outcome = replace(outcome, gpu_bytes=takes) if fits else bad(seed, Cause.OUT_OF_MEMORY)
             ends = [asyncio.get_running_loop().create_task(e.wait()) for e in (process.dead, process.give_back)]
             await asyncio.wait(ends, timeout=self.seconds(child_id), return_when=asyncio.FIRST_COMPLETED)
             for end in ends:
@@ -251,9 +262,17 @@ class SlowLedger:
     async def start(self, attempt: Attempt) -> None:
         await self._slowly(
             lambda: self._ledger.start(
-                attempt.child_id, attempt.worker, attempt.key, slot=attempt.slot, batch_size=attempt.batch_size
+                attempt.child_id,
+                attempt.worker,
+                attempt.key,
+                slot=attempt.slot,
+                batch_size=attempt.batch_size,
+                gpu=attempt.gpu,
             )
         )
+
+    async def memory_uses(self) -> Sequence[tuple[int, int]]:
+        return await self._slowly(self._ledger.memory_uses)
 
     async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
         return await self._slowly(lambda: self._ledger.end_attempt(key, outcome, verdict))
@@ -277,6 +296,10 @@ class Search:
     results: Mapping[int, Cause] = field(default_factory=dict)
     renew_crashed: bool = False
     replaced: bool = False
+    workers_per_gpu: int | None = None
+    gpu_of: Callable[[int], Gpu] | None = None
+    predicted: Callable[[int], int | None] = lambda _: None
+    takes: Callable[[int], int] = lambda _: 1
 
     def __post_init__(self) -> None:
         self.now = lambda: asyncio.get_running_loop().time()
@@ -288,7 +311,7 @@ class Search:
         self.ledger.begin(workers=self.slots)
         proposals = [Proposal(tokens=(0, 0, 0), architecture=ARCHITECTURE)] * self.children
         self.ledger.admit(0, 1, proposals, ())
-        self.world = World(self.ledger, self.slots, self.seconds, self.results)
+        self.world = World(self.ledger, self.slots, self.seconds, self.results, gpu_of=self.gpu_of, takes=self.takes)
         self.start_pool(ask=ask)
 
     def start_pool(self, *, ask: bool = True) -> None:
@@ -304,6 +327,7 @@ class Search:
             batch_size=64,
             renew_crashed=self.renew_crashed,
             replaced=self.replaced,
+            workers_per_gpu=self.workers_per_gpu,
         )
         self.pool = self.world.pool = Pool(
             self.slots, self.world, SlowLedger(self.ledger), options, clock=self.now, new_key=lambda: next(self.keys)
@@ -320,7 +344,9 @@ class Search:
         self.start_pool()
 
     def assignment(self, child_id: int) -> Assignment:
-        return Assignment(child_id=child_id, architecture=ARCHITECTURE, seed=100 + child_id)
+        return Assignment(
+            child_id=child_id, architecture=ARCHITECTURE, seed=100 + child_id, gpu_bytes=self.predicted(child_id)
+        )
 
     async def replica(self, child_id: int) -> None:
         outcome = await self.pool.evaluate(self.assignment(child_id))

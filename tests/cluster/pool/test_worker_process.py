@@ -16,8 +16,10 @@ import pytest
 from child_trainer.outcome import Cause, Failure, Outcome
 from cluster.pool import worker_process as worker
 from cluster.pool.protocol import ProcessExit, TrainingOrder
+from cluster.pool.supervision import Gpu
 from cluster.pool.worker_process import Beat, CrashFile, WorkerProcess, take_exits
 from cluster.search.evaluator import Assignment
+from cluster.search.records import GpuUse
 from tests.contracts.evaluator import assignment
 
 ROOT = Path(__file__).parents[3]
@@ -319,3 +321,20 @@ process.train(TrainingOrder(key=sys.argv[3], place=sys.argv[2], assignment=assig
         for arguments in (("here:1", "k1"), ("here:2", "k2"), ("here:3", "k3"))
     ]
     assert reported == ["None", str(ProcessExit(place="here:1", key="k1")), str(ProcessExit(place="here:2", key="k2"))]
+
+
+def test_a_child_with_a_part_of_a_gpu_may_allocate_what_the_order_says() -> None:
+    class Trainer:
+        def train(self, assignment: Assignment, **_: object) -> Outcome:
+            return Outcome(curve=(0.5,), seconds=1.0, parameters=1, flops=1, seed=assignment.seed)
+
+    limits: list[int] = []
+    gpu = Gpu("n/0", 8_000)
+    process = WorkerProcess(
+        Trainer(), place="here", node="n", beat=lambda place, key: False, gpu=gpu, limit_gpu=limits.append
+    )
+    assert process.report().gpu == gpu
+    order = TrainingOrder(key="k", place="here", assignment=assignment(1), batch_size=None)
+    process.train(order)
+    process.train(replace(order, gpu=GpuUse(gpu="n/0", share=0.5), gpu_limit_bytes=4_000))
+    assert limits == [4_000]

@@ -11,8 +11,9 @@ def run_values(db: sqlite3.Connection) -> dict[str, Any]:
     """Return the table `run`, or as much of it as the version that wrote it knew.
 
     It has the `state`, the `message`, `started_at` and `beat_at` of the last start, `workers`, `versions`, and what
-    earlier starts add up to: `seconds_before`; and for ceilings `gpus`, which each child uses in the last start, and
-    `attempt_seconds_before`, `gpu_seconds_before` and `attempts_before` of the earlier ones.
+    earlier starts add up to: `seconds_before`; and for ceilings `gpus`, which each child uses in the last start, or
+    `gpus_reserved`, which each worker reserves where shares vary, and `attempt_seconds_before`, `gpu_seconds_before`
+    and `attempts_before` of the earlier ones.
     """
     return dict(db.execute("SELECT key, value FROM run"))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,9 @@ from cluster.config.ceilings import CeilingOptions, Used
 from cluster.config.run_config import RunConfig
 from cluster.monitoring.status import read_status, read_used
 from cluster.runners.ceiling_watch import MAX_INTERVAL_S, MIN_INTERVAL_S, CeilingWatch
-from cluster.search.records import Verdict
+from cluster.search.records import GpuUse, Verdict
 from cluster.storage.ledger.ledger import Ledger
-from cluster.storage.ledger.queries.usage import used
+from cluster.storage.ledger.queries.usage import gpus_per_child, mean_gpu_share, used
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
 from controller.searcher import Proposal
@@ -86,6 +87,33 @@ def test_each_attempt_counts_with_its_share_and_each_start_with_its_own(run: Run
     run.ledger.start(2, "d", "2-2")
     run.after(1_000)
     assert run.used() == pytest.approx((1_121, 205))
+
+
+def test_attempts_with_a_part_of_their_own_count_with_it_in_each_start(run: Run) -> None:
+    run.ledger.begin(workers=2, gpus=0.5)
+    run.ledger.start(1, "a", "1-1")
+    run.after(10)
+    run.killed()
+    run.ledger.begin(workers=8, gpus=0.125, shares_vary=True)
+    run.ledger.start(1, "b", "1-2", gpu=GpuUse(gpu="n/0", share=0.25, predicted_bytes=400))
+    run.ledger.start(2, "c", "2-1", gpu=GpuUse(gpu="n/0", share=0.5))
+    run.after(100)
+    assert run.used() == pytest.approx((110, 5 + 25 + 50))
+    with reading(run.folder) as db:
+        assert (gpus_per_child(db), mean_gpu_share(db, run.now)) == (0.125, 0.375)
+        assert run.ledger.memory_uses() == ()
+    run.ledger.end_attempt("1-2", replace(GOOD, gpu_bytes=300), Verdict.OUTCOME)
+    run.ledger.finish(1, replace(GOOD, gpu_bytes=300), 0.5)
+    run.ledger.end_attempt("2-1", replace(GOOD, gpu_bytes=300), Verdict.OUTCOME)
+    assert run.ledger.memory_uses() == ((400, 300),), "of the other nothing was predicted"
+    assert run.ledger.attempts(1)[-1].gpu == GpuUse(gpu="n/0", share=0.25, predicted_bytes=400)
+    run.killed()
+    run.ledger.begin(workers=2, gpus=2.0)
+    run.ledger.start(3, "d", "3-1")
+    run.after(1)
+    assert run.used() == pytest.approx((111, 5 + 25 + 50 + 2))
+    with reading(run.folder) as db:
+        assert gpus_per_child(db) == 2.0
 
 
 def test_a_clock_that_was_set_back_takes_nothing_from_what_is_used(run: Run) -> None:

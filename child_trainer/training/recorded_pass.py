@@ -1,0 +1,173 @@
+"""The forward and the backward pass of a training step as a CUDA graph: recorded once, and replayed at each step.
+
+A small network's step is hundreds of short kernels, and a GPU waits for Python to launch each of them. A graph launches
+all of them at once. It repeats the same kernels on the same memory: so the batch is copied to where the recorded one
+was, and the gradients appear where the recorded ones did. The optimizer's step is not in it: it is a few calls for all
+parameters together, and its learning rate, a number of Python's, changes from step to step.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from child_trainer.networks.operations import DropPath
+
+_LOG = logging.getLogger(__name__)
+
+WARM_UP_PASSES = 3
+"""Passes before the recording, in which CUDA's libraries choose their kernels and allocate what they keep."""
+
+MIN_STEPS = 50
+"""Steps of a training below which its passes are not recorded: the recording takes the time of some of them."""
+
+OWN_MODULES = ("child_trainer.", "torch.nn.")
+"""Where the modules are defined whose passes do the same at each step; a user's own operation may do anything."""
+
+RANDOM_MODULES = (
+    *(DropPath, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout),
+    *(nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d),
+)
+"""Modules whose passes draw random numbers."""
+
+Capture = Callable[[Callable[[], Tensor]], tuple[Callable[[], object], Tensor]]
+"""Records a function that takes nothing, and returns what repeats it and the tensor that the function returned.
+
+Rules: the function is called some times, and at least once. What repeats it reads the same memory as the recorded call,
+and writes its results to the same memory: into the returned tensor, and into the gradients that the parameters had
+after the recorded call.
+"""
+
+
+class CannotRecord(RuntimeError):
+    """The passes of a training cannot be recorded; the message says why."""
+
+
+class RecordedPass:
+    """The loss of a batch and its gradients, recorded with the first batch.
+
+    A recording changes neither the weights nor the network's buffers: batch normalisation would count the passes that
+    it takes.
+
+    Args:
+        network: whose parameters get the gradients.
+        loss: returns the loss of a batch, a scalar; does the same work for each batch of one shape.
+        inputs: the first batch; those of another shape are computed without the recording.
+        labels: of the batch.
+        capture: records the pass.
+
+    Raises:
+        CannotRecord: the recording failed; the network is as it was.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        inputs: Tensor,
+        labels: Tensor,
+        capture: Capture,
+    ) -> None:
+        self._network, self._compute = network, loss
+        self._inputs, self._labels = inputs.clone(memory_format=torch.preserve_format), labels.clone()
+        before = [(buffer, buffer.clone()) for buffer in network.buffers()]
+        try:
+            self._replay, self._loss = capture(lambda: self._passes(self._inputs, self._labels))
+        except Exception as error:  # each library reports a forbidden operation in its own way
+            raise CannotRecord(f"{type(error).__name__}: {error}") from error
+        finally:
+            for buffer, value in before:
+                buffer.copy_(value)
+        self._gradients = [(parameter, parameter.grad) for parameter in network.parameters()]
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """Give the parameters the gradients of a batch, and return its loss, which is valid until the next call."""
+        if inputs.shape != self._inputs.shape:
+            return self._passes(inputs, labels)
+        self._inputs.copy_(inputs)
+        self._labels.copy_(labels)
+        self._replay()
+        for parameter, gradient in self._gradients:  # a batch of another shape has given them others
+            parameter.grad = gradient
+        return self._loss
+
+    def _passes(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        loss = self._compute(inputs, labels)
+        self._network.zero_grad()  # new gradients, so that they are written and not added to
+        loss.backward()
+        return loss.detach()
+
+
+def record(
+    network: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    inputs: Tensor,
+    labels: Tensor,
+    capture: Capture | None,
+) -> RecordedPass | None:
+    """Return the recorded pass; `None` without a capture, or where it fails, which is logged.
+
+    The arguments are those of `RecordedPass`.
+    """
+    if capture is None:
+        return None
+    try:
+        return RecordedPass(network, loss, inputs, labels, capture)
+    except CannotRecord as error:
+        network.zero_grad()
+        _LOG.info("the steps of a network are not recorded as a CUDA graph: %s", error)
+        return None
+
+
+def capture_for(network: nn.Module, device: torch.device, steps: int) -> Capture | None:
+    """Return what records the passes of a training; `None` where they are computed one by one.
+
+    Args:
+        network: to be trained.
+        device: on which; passes are recorded on a GPU only.
+        steps: of the whole training.
+    """
+    if device.type != "cuda" or steps < MIN_STEPS or not is_static(network):
+        return None
+    return partial(cuda_graph, device=device)
+
+
+def is_static(network: nn.Module) -> bool:
+    """Return whether each pass of a network in training does the same work.
+
+    It does not where a part is dropped at random, whose probability changes during the training, or in an operation of
+    the user's own.
+    """
+    return all(
+        type(module).__module__.startswith(OWN_MODULES) and not isinstance(module, RANDOM_MODULES)
+        for module in network.modules()
+    )
+
+
+def cuda_graph(
+    function: Callable[[], Tensor], device: torch.device | None = None
+) -> tuple[Callable[[], object], Tensor]:
+    """Record a function's work on a GPU, by default the current one, as a CUDA graph; see `Capture`.
+
+    Raises:
+        RuntimeError: it does what a graph cannot hold, such as to wait for the GPU.
+    """
+    with torch.cuda.device(device):
+        # Not on the default stream, as PyTorch demands: it waits for all others, which a recording forbids.
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP_PASSES):
+                function()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = function()
+
+    def replay() -> None:
+        with torch.cuda.device(device):
+            graph.replay()
+
+    return replay, result

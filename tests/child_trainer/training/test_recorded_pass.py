@@ -1,0 +1,155 @@
+"""Trainings whose passes are recorded and replayed equal plain ones to the bit.
+
+`rerun` is the contract of a CUDA graph on the CPU: it does the recorded work again on the same memory, and writes the
+results to the same memory. The graph itself was not tested: there was no GPU.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from child_trainer.architectures.architecture import Architecture, Node
+from child_trainer.networks.build import build
+from child_trainer.outcome import Budget
+from child_trainer.regime import Regime
+from child_trainer.tasks.catalogue import load_task
+from child_trainer.tasks.image import ImageTask
+from child_trainer.training import image_classifier as sgd
+from child_trainer.training.augment import Augmentation
+from child_trainer.training.image_classifier import PreparedImages
+from child_trainer.training.recorded_pass import MIN_STEPS, Capture, RecordedPass, capture_for, is_static, record
+from child_trainer.training.task import Progress
+from cluster.config.recipes import RECIPES
+from controller.space import first_tokens
+
+NETWORKS = {
+    name: RECIPES[name]().search_space.decode(first_tokens(RECIPES[name]().search_space, 0, random.Random(3)))
+    for name in ("digits", "nasnet-digits")
+}
+BUDGET = Budget(epochs=2, batch_size=32, train_fraction=0.2)
+REGIMES = {
+    "sgd": Regime(schedule="cosine", clip_norm=1.0),
+    "adam": Regime(optimizer="adam", warmup_epochs=1.0),
+    "rmsprop": Regime(optimizer="rmsprop"),
+    "bfloat16": Regime(precision="bfloat16"),
+}
+
+
+def task() -> ImageTask:
+    loaded = load_task("digits", seed=1)
+    assert isinstance(loaded, ImageTask)
+    return loaded
+
+
+def rerun(network: nn.Module, calls: list[int]) -> Capture:
+    def capture(function: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
+        for _ in range(3):
+            function()
+        result = function()
+        gradients = [p.grad for p in network.parameters()]
+
+        def replay() -> None:
+            calls.append(1)
+            result.copy_(function())
+            for place, parameter in zip(gradients, network.parameters(), strict=True):
+                if place is not None and parameter.grad is not None:
+                    parameter.grad = place.copy_(parameter.grad)
+
+        return replay, result
+
+    return capture
+
+
+def trained(
+    architecture: Architecture, regime: Regime, capture: Callable[[nn.Module], Capture] | None
+) -> tuple[list[float], dict[str, Tensor]]:
+    data, progress = task(), Progress(epochs=BUDGET.epochs)
+    network = build(architecture, data, generator=torch.Generator().manual_seed(5))
+    validation = PreparedImages(data.validation, data.centred)
+    sgd.fit(
+        network,
+        data.training.first(BUDGET.train_fraction),
+        lambda it: sgd.accuracy(it, validation, regime.precision),
+        replace(BUDGET, regime=regime),
+        progress,
+        augment=Augmentation(data.augmented, torch.Generator().manual_seed(6)),
+        generator=torch.Generator().manual_seed(7),
+        capture=capture and capture(network),
+    )
+    return progress.curve, network.state_dict()
+
+
+@pytest.mark.parametrize(("name", "regime"), [("digits", one) for one in REGIMES] + [("nasnet-digits", "sgd")])
+def test_replayed_steps_equal_plain_ones_to_the_bit(name: str, regime: str) -> None:
+    calls: list[int] = []
+    plain = trained(NETWORKS[name], REGIMES[regime], None)
+    replayed = trained(NETWORKS[name], REGIMES[regime], lambda network: rerun(network, calls))
+    assert len(calls) == BUDGET.epochs * (round(len(task().training) * BUDGET.train_fraction) // BUDGET.batch_size)
+    assert plain[0] == replayed[0]
+    assert all(torch.equal(value, replayed[1][key]) for key, value in plain[1].items())
+
+
+def test_a_recording_that_fails_changes_nothing_and_is_not_tried_again() -> None:
+    tried: list[int] = []
+
+    def failing(_: nn.Module) -> Capture:
+        def capture(function: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
+            tried.append(1)
+            function()
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+        return capture
+
+    plain, other = (trained(NETWORKS["nasnet-digits"], REGIMES["sgd"], each) for each in (None, failing))
+    assert tried == [1]
+    assert plain[0] == other[0]
+    assert all(torch.equal(value, other[1][key]) for key, value in plain[1].items())
+
+
+def test_a_recording_changes_no_buffer_and_other_shapes_are_computed_without_it() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(6), nn.Linear(6, 3))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    batches = [(torch.randn(n, 1, 2, 3), torch.randint(3, (n,))) for n in (4, 4, 2, 4)]
+    calls: list[int] = []
+
+    def loss(inputs: Tensor, labels: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(network(inputs), labels)
+
+    recorded = record(network, loss, *batches[0], rerun(network, calls))
+    assert isinstance(recorded, RecordedPass)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    for inputs, labels in batches:
+        found = recorded(inputs, labels).clone()
+        gradients = [p.grad.clone() for p in network.parameters() if p.grad is not None]
+        running = [b.clone() for b in network.buffers()]
+        network.load_state_dict(before)
+        network.zero_grad()
+        expected = loss(inputs, labels)
+        expected.backward()
+        assert torch.equal(found, expected.detach())
+        assert all(
+            torch.equal(g, p.grad) for g, p in zip(gradients, network.parameters(), strict=True) if p.grad is not None
+        )
+        assert [torch.equal(a, b) for a, b in zip(running, network.buffers(), strict=True)] == [True] * 3
+        network.load_state_dict(before)
+    assert len(calls) == 3
+
+
+class Own(nn.Module):
+    """An operation of a user's own: it may do other work at each step."""
+
+
+def test_passes_are_recorded_on_a_gpu_where_each_does_the_same_and_there_are_enough() -> None:
+    nodes = (Node(name="drop", op="dropout", inputs=("image",), attributes=(("rate", 0.5),)),)
+    drops = Architecture(kind="feedforward", nodes=nodes, outputs=("drop",))
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    network, data = build(NETWORKS["nasnet-digits"], task()), task()
+    assert capture_for(network, gpu, MIN_STEPS) is not None
+    assert capture_for(network, gpu, MIN_STEPS - 1) is None
+    assert capture_for(network, cpu, MIN_STEPS) is None
+    assert not is_static(build(drops, data))
+    assert not is_static(nn.Sequential(network, Own()))
