@@ -38,6 +38,7 @@ from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
+from cluster.formatting import counted
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.statistics import CURVE_STEP, TOPS, NamedReward, top_mean_curve, top_means
 
@@ -221,7 +222,7 @@ def main(arguments: list[str]) -> None:
             runs, seconds = trained(options.task, seeds, options.children, options.data, Path(folder))
         what = f"Validation accuracy on {options.task} after one epoch"
         cost = f" All trainings took {seconds:,.0f} s."
-    print(f"{what}; median of {len(seeds)} seeds (lowest to highest).{cost} {different(runs)}\n")
+    print(f"{what}; median of {counted(len(seeds), 'seed')} (lowest to highest).{cost} {different(runs)}\n")
     print(f"The best so far:\n\n{table(runs, top_mean_curve)}\n")
     print(f"The best, and the mean, of the latest {CURVE_STEP}:\n\n{table(runs, latest)}")
 

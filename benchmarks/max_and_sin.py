@@ -27,6 +27,7 @@ from child_trainer.outcome import Budget
 from child_trainer.seeding import derive
 from child_trainer.tasks.language import LanguageTask
 from cluster.config.recipes import RECIPES
+from cluster.formatting import counted
 from cluster.runners.trainer import loaded_task
 from controller.decisions import Tokens
 from controller.searcher import ChildRecord
@@ -182,7 +183,7 @@ def main(arguments: list[str]) -> None:
     with place as folder:
         by_seed = [{name: found(name, seed, Path(folder)) for name in SPACES} for seed in range(1, seeds + 1)]
     results = {name: [each[name] for each in by_seed] for name in SPACES}
-    print(f"Perplexities; median of {seeds} seeds (lowest to highest), {CHILDREN} children each.\n")
+    print(f"Perplexities; median of {counted(seeds, 'seed')} (lowest to highest), {CHILDREN} children each.\n")
     print(table(results))
     print(f"\nOf the first and the last {PART} children, and of the best cell, seed by seed:\n")
     print(choices(results["with max and sin"]))

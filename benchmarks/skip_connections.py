@@ -26,6 +26,7 @@ from child_trainer.training.train import train
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.finish.judges import make_judge
+from cluster.formatting import counted
 from cluster.runners.trainer import loaded_task
 from cluster.survey.plan import RETRAINING
 from controller.decisions import Subset, Tokens, offsets
@@ -129,7 +130,8 @@ def main(arguments: list[str]) -> None:
     print("|---|---|---|---|---|---|---|")
     for variant in VARIANTS:
         print(row(variant, results[variant], results["as published"]))
-    print(f"\nErrors on test images of digits after {EPOCHS} epochs; median of {seeds} seeds (lowest to highest).")
+    seeds_words = f"median of {counted(seeds, 'seed')} (lowest to highest)"
+    print(f"\nErrors on test images of digits after {EPOCHS} epochs; {seeds_words}.")
 
 
 if __name__ == "__main__":
