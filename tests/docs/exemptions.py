@@ -241,7 +241,7 @@ EXEMPT: Mapping[str, str] = {
     "python -m benchmarks.figure6 2 --task digits --output RUNS": BENCHMARK,
     "NASCLUSTER_DATA=DIR python -m benchmarks.figure6 2 --task fashion-mnist --children 400 --output RUNS": BENCHMARK,
     "python -m benchmarks.skip_connections 3 RESULTS": BENCHMARK,
-    "python -m benchmarks.max_and_sin": BENCHMARK,
+    "python -m benchmarks.max_and_sin 1 RUNS": BENCHMARK,
     "python -m benchmarks.remote_resume": BENCHMARK,
     "python -m benchmarks.batching": BENCHMARK,
     "python -m benchmarks.asynchrony 20 DIR": BENCHMARK,
