@@ -239,7 +239,7 @@ EXEMPT: Mapping[str, str] = {
     "python -m benchmarks.figure6 10 DIR": BENCHMARK,
     "python -m benchmarks.figure6 3": BENCHMARK,
     "python -m benchmarks.figure6 2 --task digits --output RUNS": BENCHMARK,
-    "NASCLUSTER_DATA=DIR python -m benchmarks.figure6 2 --task fashion-mnist --children 400 --output RUNS": BENCHMARK,
+    "NASCLUSTER_DATA=DIR python -m benchmarks.figure6 1 --task fashion-mnist --children 400 --output RUNS": BENCHMARK,
     "python -m benchmarks.skip_connections 3 RESULTS": BENCHMARK,
     "python -m benchmarks.max_and_sin 1 RUNS": BENCHMARK,
     "python -m benchmarks.remote_resume": BENCHMARK,
