@@ -36,11 +36,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from cluster.cli.main import run as nascluster
-from cluster.monitoring.recorded_view import whole_view
+from benchmarks.runs import children
 from cluster.monitoring.status import read_status
 from cluster.storage.find_run import run_folder
-from cluster.storage.ledger.reader import reading
 from controller.searcher import ChildRecord
 from controller.stopping.options import Rule, StoppingOptions
 from controller.stopping.rules import make_stopper
@@ -92,23 +90,6 @@ class Found:
     metric: float
 
 
-def children(
-    folder: Path, name: str, seed: int, *words: str, search: Sequence[str] = DIGITS, count: int = CHILDREN
-) -> Sequence[ChildRecord]:
-    """Return the ended children of a search; what the folder lacks of it is searched first."""
-    run, place = run_folder(folder, name), ["--storage-path", str(folder)]
-    with contextlib.redirect_stdout(sys.stderr):
-        if not run.config.exists():
-            flags = ["--seed", str(seed), "--max-children", str(count), "--name", name]
-            code = nascluster([*search, *words, *flags, *place])
-        else:
-            code = 0 if read_status(run, 0.0).state == "finished" else nascluster(["resume", name, *place])
-    if code:
-        sys.exit(f"the run {name!r} did not end: see {folder / name}")
-    with reading(run) as db:
-        return whole_view(db, seed).history()
-
-
 def found(history: Sequence[ChildRecord], seconds: float) -> Found:
     """Return the figures of a search that took so many seconds."""
     outcomes = [(child.id, child.outcome) for child in history if child.outcome and child.outcome.metric is not None]
@@ -127,7 +108,7 @@ def rows(seeds: int, folder: Path) -> dict[str, list[Found]]:
 
     def one(rule: str, seed: int) -> Found:
         name = f"{rule}-{seed}"
-        history = children(folder, name, seed, *RULES[rule])
+        history = children(folder, name, seed, (*DIGITS, *RULES[rule]), CHILDREN)
         return found(history, read_status(run_folder(folder, name), 0.0).seconds)
 
     return {rule: [one(rule, seed) for seed in range(1, seeds + 1)] for rule in RULES}
@@ -152,7 +133,7 @@ def _spread(values: Sequence[float], form: str) -> str:
 
 def record(folder: Path, file: Path) -> None:
     """Write the curves of one search as CSV."""
-    history = children(folder, "recorded", 1, count=RECORDED)
+    history = children(folder, "recorded", 1, DIGITS, RECORDED)
     with file.open("w", newline="") as out:
         write = csv.writer(out, lineterminator="\n").writerow
         write(("child", "parameters", "flops", "decisions", "curve"))

@@ -18,7 +18,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.early_stopping import COMMON, RULES, Found, children, judged, print_table, seeds_of
+from benchmarks.early_stopping import COMMON, RULES, Found, judged, print_table, seeds_of
+from benchmarks.runs import children
 from cluster.config.flags import parse_run
 from cluster.config.recipes import RECIPES
 from cluster.runners.early_stopping import EarlyStopping, early_stopping
@@ -39,7 +40,7 @@ def rows(seeds: int, folder: Path, data: str) -> dict[str, list[Found]]:
     results: dict[str, list[Found]] = {rule: [] for rule in RULES}
     for seed in range(1, seeds + 1):
         search = (*SEARCH, "--data", data)
-        history = children(folder, f"fashion-mnist-{seed}", seed, search=search, count=CHILDREN)
+        history = children(folder, f"fashion-mnist-{seed}", seed, search, CHILDREN)
         curves = list(ended_curves(history))
         seconds = {child.id: child.outcome.seconds for child in history if child.outcome}
         for rule, flags in RULES.items():

@@ -21,7 +21,7 @@ from controller.decisions import (
     uniform,
 )
 from controller.limits import check_number
-from controller.spaces.layers import LayerTokens, inserted, joined, removed, split_layers
+from controller.spaces.layers import LayerTokens, Skips, inserted, joined, reconnected, removed, split_layers
 
 LAYER_TYPES = ("conv", "pool", "local_contrast_norm", "batch_norm")
 """Types of layer that a space may have (spec §1.4)."""
@@ -135,6 +135,19 @@ class ConvolutionalSpace:
         if len(layers) == self.initial_depth:
             return None
         return (*whole, *joined(removed(layers, rng.randrange(len(layers)))))
+
+    def with_skips(self, tokens: Sequence[int], skips: Skips) -> Tokens:
+        """Return the sample with all skip connections or with none (the paper's ablation, section 4.1).
+
+        With none each layer reads the layer before it.
+
+        Raises:
+            ValueError: samples of this space have no skip connections.
+        """
+        if not self.skip_connections:
+            raise ValueError("`skip_connections` must be true: the samples of this space choose none")
+        whole, layers = self._split(tokens)
+        return (*whole, *joined(reconnected(layers, skips)))
 
     def _split(self, tokens: Sequence[int]) -> tuple[Tokens, list[LayerTokens]]:
         """Return the tokens of the network as a whole, and those of each layer."""

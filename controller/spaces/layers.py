@@ -7,8 +7,12 @@ has, and, with skip connections, a bit for each layer before it.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from controller.decisions import Tokens
+
+Skips = Literal["dense", "chain"]
+"""What each layer reads: all layers before it (dense), or only the one before it (chain)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,14 @@ def removed(layers: Sequence[LayerTokens], place: int) -> list[LayerTokens]:
     """Return the layers without the one at `place`; what read it keeps its other inputs."""
     later = [LayerTokens(layer.choices, _without(layer.inputs, place)) for layer in layers[place + 1 :]]
     return [*layers[:place], *later]
+
+
+def reconnected(layers: Sequence[LayerTokens], skips: Skips) -> list[LayerTokens]:
+    """Return the layers of a sample with skip connections with other inputs; the first reads none."""
+    return [
+        LayerTokens(layer.choices, tuple(int(skips == "dense" or source == place - 1) for source in range(place)))
+        for place, layer in enumerate(layers)
+    ]
 
 
 def _without(bits: Tokens, place: int) -> Tokens:

@@ -1,7 +1,9 @@
 """The convolutional network of Zoph & Le 2017 (arXiv 1611.01578, figure 7; spec §1.7). Standard library only."""
 
 from child_trainer.architectures.architecture import Architecture
+from controller.decisions import Tokens
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.layers import Skips
 
 LAYERS = """
 3 3 36:
@@ -23,19 +25,30 @@ LAYERS = """
 """For each layer the filters' height, width and number, and the layers that it reads; the first reads the image."""
 
 
-def zoph2017_15() -> Architecture:
-    """Return the published network of 15 layers, without strides and pooling."""
-    lines = LAYERS.split("\n")[1:-1]
-    space = ConvolutionalSpace(initial_depth=len(lines), max_depth=len(lines))
-    tokens: list[int] = []
-    for layer, line in enumerate(lines, start=1):
+SPACE = ConvolutionalSpace(initial_depth=15, max_depth=15)
+"""The paper's space at the depth of the network."""
+
+
+def tokens() -> Tokens:
+    """Return the published network as a sample of `SPACE`."""
+    sample: list[int] = []
+    for layer, line in enumerate(LAYERS.split("\n")[1:-1], start=1):
         sizes, _, sources = line.partition(":")
         height, width, filters = map(int, sizes.split())
         read = set(map(int, sources.split()))
-        tokens += [
-            space.filter_heights.index(height),
-            space.filter_widths.index(width),
-            space.num_filters.index(filters),
+        sample += [
+            SPACE.filter_heights.index(height),
+            SPACE.filter_widths.index(width),
+            SPACE.num_filters.index(filters),
             *(int(source in read) for source in range(1, layer)),
         ]
-    return space.decode(tokens)
+    return tuple(sample)
+
+
+def zoph2017_15(skips: Skips | None = None) -> Architecture:
+    """Return the published network of 15 layers, without strides and pooling.
+
+    Args:
+        skips: with all skip connections or with none, as in the paper's section 4.1, instead of the 65 that it has.
+    """
+    return SPACE.decode(tokens() if skips is None else SPACE.with_skips(tokens(), skips))

@@ -1,4 +1,5 @@
 import random
+from collections.abc import Sequence
 
 import pytest
 
@@ -6,6 +7,7 @@ from child_trainer.architectures.architecture import node
 from controller.decisions import Subset, num_samples, offsets, uniform
 from controller.space import SearchSpace
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.zoo import zoph2017
 from tests.contracts.search_space import SearchSpaceContract
 
 
@@ -156,3 +158,48 @@ def test_decode_works_at_the_largest_depth() -> None:
 def test_impossible_settings_are_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ConvolutionalSpace(**wrong)  # type: ignore[arg-type]
+
+
+def skips(space: ConvolutionalSpace, tokens: Sequence[int]) -> list[tuple[int, ...]]:
+    decisions = space.decisions_of(len(tokens))
+    return [
+        tuple(tokens[start : start + decision.count])
+        for decision, start in zip(decisions, offsets(decisions), strict=False)
+        if isinstance(decision, Subset)
+    ]
+
+
+def test_the_published_network_has_65_skip_connections_the_dense_one_105_the_chain_14() -> None:
+    """Spec T1.2."""
+    found = zoph2017.tokens()
+    dense, chain = zoph2017.SPACE.with_skips(found, "dense"), zoph2017.SPACE.with_skips(found, "chain")
+    assert [sum(map(sum, skips(zoph2017.SPACE, one))) for one in (found, dense, chain)] == [65, 105, 14]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_other_skip_connections_leave_every_other_decision(seed: int) -> None:
+    space = ConvolutionalSpace(
+        layer_types=("conv", "pool"), child_learning_rates=(0.1, 0.05), initial_depth=4, max_depth=4
+    )
+    sample = uniform(space.decisions(0), random.Random(seed))
+    for what, expected in (
+        ("dense", [(), (1,), (1, 1), (1, 1, 1)]),
+        ("chain", [(), (1,), (0, 1), (0, 0, 1)]),
+    ):
+        changed = space.with_skips(sample, what)
+        assert skips(space, changed) == expected
+        assert len(changed) == len(sample)
+        bits = {
+            start + bit
+            for decision, start in zip(space.decisions(0), offsets(space.decisions(0)), strict=False)
+            if isinstance(decision, Subset)
+            for bit in range(decision.count)
+        }
+        assert all(changed[i] == sample[i] for i in range(len(sample)) if i not in bits)
+        space.decode(changed)
+
+
+def test_a_space_without_skip_connections_has_none_to_change() -> None:
+    space = ConvolutionalSpace(skip_connections=False, initial_depth=2)
+    with pytest.raises(ValueError, match="`skip_connections` must be true"):
+        space.with_skips(uniform(space.decisions(0), random.Random(1)), "chain")

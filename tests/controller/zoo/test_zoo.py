@@ -17,6 +17,9 @@ from controller.zoo.entry import CIFAR10, MOBILE, Size, Words
 
 GOLDEN = {
     "zoph2017-15": 4_201_630,  # G1
+    # T1.2: convolutions and normalisation, and the classifier of 48 x 10 + 10.
+    "zoph2017-15-dense": 6_630_420 + 490,
+    "zoph2017-15-chain": 808_644 + 490,
     "nasnet-a": 3_346_538,  # G5
     "nasnet-a-mobile": 5_289_978,
     "nasnet-a-large": 88_753_150,
