@@ -12,7 +12,7 @@ from cluster.formatting import counted
 from cluster.storage.find_run import existing_run
 
 if TYPE_CHECKING:
-    from cluster.replay.replay import Replayed
+    from cluster.replay.result import Replayed
 
 DIFFERS = 1
 """Exit status if a replay differs from the record."""

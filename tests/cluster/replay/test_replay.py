@@ -15,7 +15,8 @@ from cluster.config.log_options import LogOptions
 from cluster.config.run_config import RunConfig
 from cluster.replay.difference import Difference, NotReplayable
 from cluster.replay.record import read_record
-from cluster.replay.replay import Replayed, replay
+from cluster.replay.replay import replay
+from cluster.replay.result import Replayed
 from cluster.search.origin import Origin
 from cluster.storage.run_folder import RunFolder
 from tests.cluster.replay.searches import PPO, REINFORCE, config, search
