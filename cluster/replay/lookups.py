@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from cluster.replay.difference import Difference, NotReplayable
 from cluster.replay.record import Record
 from cluster.replay.shard_history import Seen
+from cluster.search.learning import last_batch_of
 from cluster.search.origin import Origin
 from cluster.search.replica import client
 from controller.searcher import ChildRecord
@@ -58,6 +59,15 @@ def batches_of(record: Record) -> dict[Place, list[ChildRecord]]:
 def sent_of(one: Applied) -> Sent:
     """Return what identifies a push on all shards."""
     return one.client, one.sequence, one.note
+
+
+def place_of(one: Applied, passes: int) -> Place:
+    """Return the batch behind a push, of a replica that makes `passes` for each batch.
+
+    Raises:
+        NotReplayable: no replica has sent it.
+    """
+    return replica_of(one.client), last_batch_of(one.sequence, passes)
 
 
 def origin_of(name: str, sequence: int, note: str) -> Origin:

@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 
@@ -20,23 +21,23 @@ from cluster.replay.lookups import (
     Sent,
     batches_of,
     origin_of,
-    replica_of,
+    place_of,
     requests_of,
     seen_of,
     sent_of,
     steps_by_replica,
 )
-from cluster.replay.record import Record
+from cluster.replay.record import Record, Stage
 from cluster.replay.result import Replayed, result_of
 from cluster.replay.rows import check_rows
 from cluster.replay.shard_history import ShardHistory
 from cluster.runners.build import initial_values
-from cluster.search.learning import checksum_of, last_batch_of, learning_place, learnt
+from cluster.search.learning import checksum_of, learning_place, learnt
 from cluster.search.origin import Origin
 from cluster.search.seeding import derive
-from controller.searcher import ChildRecord, Searcher, View, passes_of
+from controller.searcher import ChildRecord, Searcher, View
 from ps.partition import partition, split
-from ps.shard.messages import ShardPush
+from ps.shard.messages import ShardPush, ShardState
 from ps.shard.order import Applied
 from ps.split_merge import merge_values, split_push
 from ps.store import DEFAULT_MAX_BYTES, Push
@@ -53,9 +54,17 @@ def replay(record: Record, progress: Callable[[int], object] = lambda done: None
     Raises:
         Difference: at the first place where the replay differs from the record.
     """
+    return replay_to_states(record, progress)[0]
+
+
+def replay_to_states(
+    record: Record, progress: Callable[[int], object] = lambda done: None
+) -> tuple[Replayed, tuple[ShardState, ...]]:
+    """Do what `replay` does; return the states of the shards at the end, too."""
     check_rows(record)
     with computing_with(1):  # as in the run: a sum's last bits depend on how it is shared out between threads
-        return _Replay(record, progress).run()
+        again = _Replay(record, progress)
+        return again.run(), again.states
 
 
 class _Replay:
@@ -63,8 +72,8 @@ class _Replay:
 
     def __init__(self, record: Record, progress: Callable[[int], object]) -> None:
         self._record, self._progress = record, progress
-        self._searchers: dict[int, Searcher] = {}
-        self._passes = passes_of(record.config.make_searcher())
+        self._searchers: dict[tuple[Stage, int], Searcher] = {}
+        self._passes = record.passes
         self._records = [child.record for child in record.children.values()]
         ended = [child for child in record.children.values() if child.completion is not None]
         self._history = [child.record for child in sorted(ended, key=lambda child: child.completion or 0)]
@@ -83,16 +92,22 @@ class _Replay:
             self._progress(len(self._sampled))
         self._check_complete()
         compare_staleness(self._record, self._staleness, sent_again=result_of(self._record).lost > 0)
-        for shard, state in zip(self._shards, self._record.states, strict=True):
-            compare_states(shard.index, shard.end, state)
+        for index, state in enumerate(self._record.states):
+            compare_states(index, self.states[index], state)
         return result_of(self._record)
+
+    @property
+    def states(self) -> tuple[ShardState, ...]:
+        """The states of the shards at the end."""
+        return tuple(shard.end for shard in self._shards)
 
     def _new_shards(self) -> list[ShardHistory]:
         record, layout = self._record, self._record.layout
         if layout is None or not record.lineages:
             return []
         self._parts = partition(layout.shapes, layout.shards)
-        values = split(self._parts, check_values(layout, initial_values(record.groups), DEFAULT_MAX_BYTES))
+        initial = check_values(layout, initial_values(record.stages[0].groups), DEFAULT_MAX_BYTES)
+        values = split(self._parts, initial)
         self._sent = Counter(
             sent_of(one) for shard in record.lineages for each in shard.values() for one in each.pushes
         )
@@ -100,7 +115,7 @@ class _Replay:
         origins = [origin for origin, _ in self._requests.values()] + notes
         needed = [Counter(seen_of(origin, index) for origin in origins) for index in range(layout.shards)]
         return [
-            ShardHistory(layout, index, lineages, values[index], needed[index])
+            ShardHistory(partial(record.layout_of, index), index, lineages, values[index], needed[index])
             for index, lineages in enumerate(record.lineages)
         ]
 
@@ -115,7 +130,7 @@ class _Replay:
     def _compare_request(self, replica: int, step: tuple[int, ...]) -> None:
         origin, children = self._requests[replica, step]
         parameters = self._parameters(origin)
-        searcher = self._searcher(replica)
+        searcher = self._searcher(self._record.stage_of_child(children[0].id), replica)
         proposals = searcher.ask(origin.asked, self._view(origin, parameters, "ask", replica, step))
         for number, child in enumerate(children):
             if number >= len(proposals):
@@ -165,7 +180,8 @@ class _Replay:
         assert layout is not None
         origin, turn = origin_of(*sent_of(one)), (one.sequence - 1) % self._passes
         view = self._view(origin, self._parameters(origin), "learn", replica, learning_place(number, turn))
-        update = learnt(self._searcher(replica), children, view, turn)
+        searcher = self._searcher(self._record.stage_of_update(origin.incarnations), replica)
+        update = learnt(searcher, children, view, turn)
         if checksum_of(update.gradients) != origin.checksum:
             ids = ", ".join(str(child.id) for child in children)
             raise Difference(
@@ -178,7 +194,7 @@ class _Replay:
 
     def _batch(self, one: Applied) -> tuple[Place, Sequence[ChildRecord]]:
         """Return the batch behind a push: its replica and number, and its children."""
-        place = replica_of(one.client), last_batch_of(one.sequence, self._passes)
+        place = place_of(one, self._passes)
         if place not in self._batches:
             raise Difference(
                 f"the shards have update {one.sequence} of {one.client}, and the ledger lacks its batch {place[1]}"
@@ -203,13 +219,13 @@ class _Replay:
             completed=origin.completed,
             history=lambda: tuple(history),
             pending=lambda: tuple(pending),
-            rng=random.Random(derive(self._record.config.seed, step, replica, *place)),
+            rng=random.Random(derive(self._record.stages[-1].config.seed, step, replica, *place)),
         )
 
-    def _searcher(self, replica: int) -> Searcher:
-        if replica not in self._searchers:
-            self._searchers[replica] = self._record.config.make_searcher()
-        return self._searchers[replica]
+    def _searcher(self, stage: Stage, replica: int) -> Searcher:
+        if (stage, replica) not in self._searchers:
+            self._searchers[stage, replica] = stage.config.make_searcher()
+        return self._searchers[stage, replica]
 
     def _has(self, origin: Origin) -> bool:
         return all(shard.has(seen_of(origin, shard.index)) for shard in self._shards)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from cluster.replay.record import Record
 from cluster.replay.shard_history import END
-from ps.shard.order import Order
+from ps.shard.order_log import reach
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +31,7 @@ def result_of(record: Record) -> Replayed:
     """Return what a record has that a replay computes again."""
     lineages = [one for shard in record.lineages for one in shard.values()]
     pushes = [one for lineage in lineages for one in lineage.pushes]
-    kept = sum(Order.restored(state.metadata).count for state in record.states)
+    kept = sum(reach(shard[END]) for shard in record.lineages)
     return Replayed(
         children=len(record.children),
         batches=len(record.batches),
