@@ -70,7 +70,7 @@ def replay(arguments: list[str]) -> int:
 
         _check_fit(until, then, new_name, as_json=as_json)
         folder = existing_run(storage_path, name, with_files=True)
-        began, new = time.monotonic(), None
+        began, new, place = time.monotonic(), None, folder
         try:
             record = read_record(folder)
             if until is not None:

@@ -94,7 +94,7 @@ def continuation_of(
         ValueError: the options do not fit together, or a file of the user's own has changed.
     """
     stage = beginning.record.stages[-1]
-    _check_recorded(source, stage.config)
+    check_recorded(source, stage.config)
     changed = change(stage.config, settings)
     check_unchanged(changed.config)
     _check_left(beginning, changed.config)
@@ -117,7 +117,7 @@ def continuation_of(
     )
 
 
-def _check_recorded(source: RunFolder, config: RunConfig) -> None:
+def check_recorded(source: RunFolder, config: RunConfig) -> None:
     """Raise `NotReplayable` if the run has a state that is not recorded, or is where no run can go on from it."""
     searcher, who = config.make_searcher(), f"no run can go on from a beginning of the run {source.name!r}"
     if source.url is not None:

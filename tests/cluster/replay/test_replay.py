@@ -65,7 +65,7 @@ def test_a_run_is_computed_again_to_the_bit(tmp_path: Path, name: str) -> None:
     found = replayed(folder)
     assert (found.children, found.restarts, found.lost) == (run.max_children, 0, 0)
     assert found.pushes == (found.batches * run.make_searcher().__dict__.get("passes", 1) if found.shards else 0)
-    sampled = beginnings(folder, 5)
+    sampled = beginnings(folder, 9)
     assert sampled == sorted(sampled) and sampled[-1] <= run.max_children
 
 
@@ -78,7 +78,7 @@ def test_a_run_with_deaths_and_shards_that_fell_back_is_computed_again(tmp_path:
     run, folder = SEARCHES[name], RunFolder(tmp_path / "run")
     search(run, folder, seed, dies=0.2, falls=0.15)
     assert replayed(folder).children == run.max_children
-    assert len(beginnings(folder, 4)) == run.max_children // 4
+    assert len(beginnings(folder, 6)) == run.max_children // 6
 
 
 def test_pushes_that_a_shard_lost_are_told(tmp_path: Path) -> None:
