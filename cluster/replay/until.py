@@ -30,7 +30,7 @@ class Beginning:
         record: of it. A child that had not ended has no outcome, a batch that was not learnt from no staleness, and
             there are no snapshots.
         until: how many children had ended.
-        learned: the batches of which every shard has all updates.
+        learned: the batches of which every shard has all updates, and whose rows say so of these.
         incarnations: the last one of each shard.
     """
 
@@ -63,7 +63,8 @@ def beginning_of(record: Record, until: int) -> Beginning:
     passes = record.passes
     places = _formed(record, until, children, shards, passes)
     learned = _learned(places, shards, passes) if shards else places & _whole(record, until)
-    again = {place_of(one, passes) for shard in shards for _, one in shard.applied[shard.count :]}
+    # The row of a batch that was learnt from again later, as a shard had lost its update, says what came of that.
+    learned -= {place_of(one, passes) for shard in shards for _, one in shard.applied[shard.count :]}
     batches = {place: batch for place, batch in record.batches.items() if place in places}
     shortened = replace(
         record,
@@ -71,8 +72,7 @@ def beginning_of(record: Record, until: int) -> Beginning:
         children={child_id: _until(child, until, places) for child_id, child in children.items()},
         origins={child_id: record.origins[child_id] for child_id in children},
         batches={
-            place: batch if place in learned - again else ReplayedBatch(batch.versions, ())
-            for place, batch in batches.items()
+            place: batch if place in learned else ReplayedBatch(batch.versions, ()) for place, batch in batches.items()
         },
         lineages=tuple(shard.shortened for shard in shards),
         states=(),

@@ -106,7 +106,7 @@ def test_a_change_alters_what_comes_after_it_and_nothing_before(recorded: RunFol
 
 
 RUNS: dict[str, tuple[RunConfig, int]] = {
-    "stream": (config(replicas=4, shards=3), 1),
+    "stream": (config(replicas=4, shards=3), 21),
     "ppo": (config("ppo", PPO, batching="barrier", shards=3), 4),
     "summed": (config(accumulate=3), 2),
     "queue": (config(options=replace(REINFORCE, queue_size=3, importance_clip=1.0)), 4),
@@ -124,13 +124,13 @@ def test_a_run_with_deaths_goes_on_and_is_computed_again_whole(tmp_path: Path, n
     old = RunFolder(tmp_path / "run")
     search(run, old, seed, dies=0.2, falls=0.15)
     setting = "searcher.tournament=3" if name == "evolution" else "searcher.entropy-bonus=0.5"
-    new = goes_on(old, 11, setting, "local=true")
+    new = goes_on(old, 13, setting, "local=true")
     record = read_record(new)
     assert replay(record).children == run.max_children
-    ended = [child for child in rows(old) if child[10] is not None and child[10] <= 11]
+    ended = [child for child in rows(old) if child[10] is not None and child[10] <= 13]
     known = {child[0]: child for child in rows(new)}
     assert [known[child[0]][1:4] for child in ended] == [child[1:4] for child in ended]
-    for until in (8, 11, 15):
+    for until in (8, 13, 15):
         assert replay(beginning_of(record, until).record).children >= until
     again = goes_on(new, 15, "max-children=20", name="again")
     assert replay(read_record(again)).children == max(20, beginning_of(record, 15).sampled)
