@@ -8,7 +8,7 @@ from cluster.cli.status import read
 from cluster.config.flags import Json, Name, StoragePath
 from cluster.config.run_config import DEFAULT_STORAGE
 from cluster.monitoring.status import Best
-from cluster.monitoring.summary import best_json, best_lines, front_lines, training_command
+from cluster.monitoring.summary import best_json, best_lines, config_of, front_lines, training_command
 from cluster.pool.child_weights import weights_file
 from cluster.storage.find_run import existing_run
 from cluster.storage.run_folder import RunFolder
@@ -31,7 +31,8 @@ def best(arguments: list[str]) -> int:
                 from_scratch = status.best.scored or status.best.inherits
                 print(f"\nTo train it {'from scratch' if from_scratch else 'again'} by hand:")
                 print(f"  {folder.command('best')} --json > best.json")
-                print(f"  {training_command(known.config, status.best, 'best.json')}")
+                config = config_of(known.config, status.continues, status.best)
+                print(f"  {training_command(config, status.best, 'best.json')}")
                 if (weights := _weights(folder, status.best)) is not None:
                     print(f"Its weights, for --from of that command, are in {weights}")
                     print(f"To use it without nascluster: {folder.command('export')}")

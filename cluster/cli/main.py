@@ -44,7 +44,7 @@ Neural architecture search with reinforcement learning, on Ray or in one process
   simulate RECIPE ...       predict a search's time, cost and utilisation, and what would help; --help lists options
   list [--json]             list all runs of a storage path: state, children, best, start, size
   remove NAME               remove a run from the disk; it asks first, unless --yes
-  replay NAME [--json]      compute a finished search again, in its recorded order, and say where it differs
+  replay NAME [--until N]   compute a finished search again, and say where it differs; go on otherwise with --then
   doctor [NAME] [--json]    check the cluster, and say why a search makes no progress
   recipes                   list the named runs, and what each sets
   zoo [NAME]                list published networks; show one, at any size: --cells 6 --filters 32

@@ -10,10 +10,11 @@ from child_trainer.tasks.image import ImageTask
 from child_trainer.weights_flags import read_weights
 from cluster.config.run_config import RunConfig
 from cluster.export.formats import ExportError
-from cluster.monitoring.summary import training_command
+from cluster.monitoring.summary import config_of, training_command
 from cluster.pool.child_weights import WeightsFolder, load_weights, weights_file
 from cluster.storage.dataset_cache import local_data
 from cluster.storage.ledger.queries import status
+from cluster.storage.ledger.queries.continued import continued
 from cluster.storage.ledger.queries.status import Best
 from cluster.storage.ledger.queries.weights import children_with_weights, measured_child
 from cluster.storage.ledger.reader import LedgerConnection, reading
@@ -128,7 +129,9 @@ def _no_weights(folder: RunFolder, config: RunConfig, child: Best, best: Best, o
         return f"{kept}, only such as those of {'child' if len(others) == 1 else 'children'} {_list(others)}"
     if child.child_id != best.child_id:
         return f"{kept}, nor of any other: `{folder.command('export')}` says how to get those of the best child"
-    by_hand = f"{training_command(config, best, 'best.json')} --save-weights best.safetensors"
+    with reading(folder) as db:
+        trained_with = config_of(config, continued(db), best)
+    by_hand = f"{training_command(trained_with, best, 'best.json')} --save-weights best.safetensors"
     return (
         f"{kept}: `{folder.command('finish')}` trains the best networks for good and keeps theirs; or"
         f" `{folder.command('best')} --json > best.json` and `{by_hand}` train it again, and `--weights"

@@ -22,6 +22,7 @@ from cluster.monitoring.final_scores import scores_text
 from cluster.monitoring.status import FIRST, Status, read_status
 from cluster.periodic import PeriodicThread
 from cluster.storage.errors import LedgerError, RunFolderError
+from cluster.storage.ledger.queries.continued import continued_text
 from cluster.storage.ledger.queries.status import StoppedEarly
 from cluster.storage.ledger.queries.supernet import SupernetTraining
 from cluster.storage.run_folder import RunFolder
@@ -93,6 +94,7 @@ def status_rows(status: Status) -> list[tuple[str, str]]:
     updates = f"{status.updates} applied"
     updates += f", staleness mean {staleness[0]:.1f}, max {staleness[1]}" if staleness else ""
     return [
+        *([("goes on", f"from {continued_text(status.continues)}")] if status.continues else []),
         ("children", children + (f", of at most {status.max_children}" if short else "")),
         *([("stopped", stopped_text(status.stopped, status.epochs_saved))] if status.stopped else []),
         *([("supernet", supernet_text(status.supernet, status.measure))] if status.supernet else []),

@@ -14,6 +14,7 @@ from cluster.monitoring.front import Front, RunFront
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries import status as queries
 from cluster.storage.ledger.queries import usage
+from cluster.storage.ledger.queries.continued import Continued, continued
 from cluster.storage.ledger.queries.doctor import last_durations, open_attempts
 from cluster.storage.ledger.queries.final_tests import FinalTest, final_tests
 from cluster.storage.ledger.queries.run import run_values
@@ -78,6 +79,7 @@ class Status:
         stopped: the children that were stopped early; `None` if the run stops none.
         epochs: of a child that is not stopped early.
         tests: the looks at the test data, if it is a run of final trainings.
+        continues: the runs that it goes on from, each beginning where the one before it ends.
         unknown: what this version of nascluster does not know of the run, a clause each.
     """
 
@@ -115,6 +117,7 @@ class Status:
     stopped: StoppedEarly | None = None
     epochs: int = 0
     tests: tuple[FinalTest, ...] = ()
+    continues: tuple[Continued, ...] = ()
     unknown: tuple[str, ...] = ()
 
     @property
@@ -227,6 +230,7 @@ class Status:
             **({"stopped": self._stopped_json(self.stopped)} if self.stopped else {}),
             **({"ceilings": self._ceilings_json()} if self.used else {}),
             **({"supernet": self.supernet._asdict()} if self.supernet else {}),
+            **({"continues": [one.to_json() for one in self.continues]} if self.continues else {}),
             "seconds": round(self.seconds, 3),
             "seconds_left": None if self.seconds_left is None else round(self.seconds_left, 3),
             "unknown": list(self.unknown),
@@ -305,6 +309,7 @@ def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: b
         stopped=queries.stopped_early(db) if config.stopping.early_stop else None,
         epochs=config.budget.epochs,
         tests=tuple(final_tests(db).values()),
+        continues=continued(db),
         unknown=(*known.unknown, *([newer] if newer else [])),
     )
 

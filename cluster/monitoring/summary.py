@@ -1,6 +1,7 @@
 """Texts about a run's best child and about how the run ended."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -10,7 +11,7 @@ from child_trainer.architectures.drawing import draw
 from child_trainer.architectures.nasbench201 import known_as
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Measure
-from cluster.config.run_config import RunConfig
+from cluster.config.run_config import RunConfig, known_config
 from cluster.config.task_options import TaskOptions
 from cluster.formatting import counted, duration, metric_name, number
 from cluster.monitoring.benchmark_results import TableFacts, describe_seconds, describe_test, table_facts
@@ -21,6 +22,7 @@ from cluster.monitoring.parts import parts_of
 from cluster.monitoring.status import FIRST, Best, Status
 from cluster.search.seeding import derive
 from cluster.storage.dataset_cache import data_folder
+from cluster.storage.ledger.queries.continued import Continued, continued_text
 from cluster.storage.run_folder import RunFolder
 from controller.objectives import COSTS
 
@@ -53,6 +55,23 @@ def training_command(config: RunConfig, best: Best, file: str) -> str:
     if own_files.is_own(config.space):  # the architecture may name operations of the user's own
         words.append(f"--load {shlex.quote(own_files.file_of(config.space))}")
     return f"python -m child_trainer {file} {' '.join(words)}"
+
+
+def run_of(continues: Sequence[Continued], best: Best) -> Continued | None:
+    """Return the run in which a child ended, if that is one from which its own run goes on."""
+    return next((one for one in continues if best.completion <= one.until), None)
+
+
+def config_of(config: RunConfig, continues: Sequence[Continued], best: Best) -> RunConfig:
+    """Return the configuration that a child was trained with.
+
+    Args:
+        config: the run's.
+        continues: the runs that it goes on from.
+        best: the child.
+    """
+    earlier = run_of(continues, best)
+    return config if earlier is None else known_config(earlier.config).config
 
 
 def _own_flags(options: TaskOptions) -> dict[str, object]:
@@ -108,12 +127,22 @@ def best_lines(status: Status, config: RunConfig) -> list[str]:
     ]
     return [
         *_drawing(best, config),
+        *_where(status.continues, best),
         f"{metric_name(status.measure)} {best.metric:.4f}, reward {best.reward:.4f}",
         *(["It has trained on the validation images, too: these figures say nothing of others"] if seen else []),
         *([test] if test else []),
         *([f"It was {best.stopped.text}"] if best.stopped else []),
         ", ".join(text for text in cost if text),
     ]
+
+
+def _where(continues: Sequence[Continued], best: Best) -> list[str]:
+    """Return a line on the runs that the best child's run goes on from, if there are any."""
+    if not continues:
+        return []
+    earlier = run_of(continues, best)
+    child = f"It ended in the run {earlier.run}: this" if earlier else "This"
+    return [f"{child} run goes on from {continued_text(continues)}"]
 
 
 def test_text(measure: Measure, test: float | None) -> str:
@@ -164,7 +193,9 @@ def best_json(status: Status, config: RunConfig) -> dict[str, Any] | None:
     latencies = {} if latency is None else {"options_latency_us": latency}
     network = {"tokens": list(status.best.tokens), "architecture": dict(status.best.graph)}
     front = {"front": front.members_json()} if (front := status.front) else {}
-    return status.best.to_json() | latencies | table | notations | front | unknown | network
+    earlier = run_of(status.continues, status.best)
+    ended_in = {"run": earlier.run} if earlier else {}
+    return status.best.to_json() | ended_in | latencies | table | notations | front | unknown | network
 
 
 def front_lines(status: Status, folder: RunFolder) -> list[str]:

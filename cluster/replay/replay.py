@@ -8,54 +8,40 @@ everything that the run has computed is computed again, and compared with what t
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
-import torch
 from torch import Tensor
 
 from child_trainer.threads import computing_with
-from cluster.replay.difference import Difference, NotReplayable
-from cluster.replay.record import Record
+from cluster.replay.comparisons import compare_sample, compare_staleness, compare_states
+from cluster.replay.difference import Difference
+from cluster.replay.lookups import (
+    Place,
+    Sent,
+    batches_of,
+    origin_of,
+    place_of,
+    requests_of,
+    seen_of,
+    sent_of,
+    steps_by_replica,
+)
+from cluster.replay.record import Record, Stage
+from cluster.replay.result import Replayed, result_of
 from cluster.replay.rows import check_rows
-from cluster.replay.shard_history import END, Seen, ShardHistory
+from cluster.replay.shard_history import ShardHistory
 from cluster.runners.build import initial_values
-from cluster.search.learning import checksum_of, last_batch_of, learning_place, learnt
+from cluster.search.learning import checksum_of, learning_place, learnt
 from cluster.search.origin import Origin
-from cluster.search.replica import client
 from cluster.search.seeding import derive
-from controller.searcher import ChildRecord, Proposal, Searcher, View, passes_of
+from controller.searcher import ChildRecord, Searcher, View
 from ps.partition import partition, split
 from ps.shard.messages import ShardPush, ShardState
-from ps.shard.order import Applied, Order
+from ps.shard.order import Applied
 from ps.split_merge import merge_values, split_push
 from ps.store import DEFAULT_MAX_BYTES, Push
 from ps.validation import check_push, check_values
-
-Request = tuple[int, tuple[int, ...]]
-"""A request for children: its replica and its step."""
-
-Sent = tuple[str, int, str]
-"""A push as a shard has recorded it: its client, its sequence and its note."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Replayed:
-    """What a replay has computed again and found equal.
-
-    Attributes:
-        children, batches: of the run.
-        pushes: applied updates, the same on several shards counted once.
-        shards: with weights; 0 if the searcher has no parameters.
-        restarts: how often shards went on from a snapshot.
-        lost: updates that shards had applied and lost, and that were sent again.
-    """
-
-    children: int
-    batches: int
-    pushes: int
-    shards: int
-    restarts: int
-    lost: int
 
 
 def replay(record: Record, progress: Callable[[int], object] = lambda done: None) -> Replayed:
@@ -68,9 +54,17 @@ def replay(record: Record, progress: Callable[[int], object] = lambda done: None
     Raises:
         Difference: at the first place where the replay differs from the record.
     """
+    return replay_to_states(record, progress)[0]
+
+
+def replay_to_states(
+    record: Record, progress: Callable[[int], object] = lambda done: None
+) -> tuple[Replayed, tuple[ShardState, ...]]:
+    """Do what `replay` does; return the states of the shards at the end, too."""
     check_rows(record)
     with computing_with(1):  # as in the run: a sum's last bits depend on how it is shared out between threads
-        return _Replay(record, progress).run()
+        again = _Replay(record, progress)
+        return again.run(), again.states
 
 
 class _Replay:
@@ -78,18 +72,18 @@ class _Replay:
 
     def __init__(self, record: Record, progress: Callable[[int], object]) -> None:
         self._record, self._progress = record, progress
-        self._searchers: dict[int, Searcher] = {}
-        self._passes = passes_of(record.config.make_searcher())
+        self._searchers: dict[tuple[Stage, int], Searcher] = {}
+        self._passes = record.passes
         self._records = [child.record for child in record.children.values()]
         ended = [child for child in record.children.values() if child.completion is not None]
         self._history = [child.record for child in sorted(ended, key=lambda child: child.completion or 0)]
-        self._requests = _requests(record)
-        self._left = {replica: list(steps)[::-1] for replica, steps in _by_replica(self._requests).items()}
+        self._requests = requests_of(record)
+        self._left = {replica: list(steps)[::-1] for replica, steps in steps_by_replica(self._requests).items()}
         self._sampled: set[int] = set()
-        self._batches = _batches(record)
+        self._batches = batches_of(record)
         self._sent: Counter[Sent] = Counter()
         self._pushes: dict[Sent, list[ShardPush]] = {}
-        self._staleness: dict[tuple[int, int], list[set[int]]] = {}
+        self._staleness: dict[Place, list[set[int]]] = {}
         self._shards = self._new_shards()
 
     def run(self) -> Replayed:
@@ -97,23 +91,33 @@ class _Replay:
         while self._compare_samples() | self._apply_pushes():
             self._progress(len(self._sampled))
         self._check_complete()
-        self._check_staleness()
-        for shard, state in zip(self._shards, self._record.states, strict=True):
-            _compare_states(shard.index, shard.end, state)
-        return _summary(self._record)
+        # Where another stage begins, some shards may lack an update that others have, as where some have lost it.
+        sent_again = result_of(self._record).lost > 0 or len(self._record.stages) > 1
+        compare_staleness(self._record, self._staleness, sent_again=sent_again)
+        for index, state in enumerate(self._record.states):
+            compare_states(index, self.states[index], state)
+        return result_of(self._record)
+
+    @property
+    def states(self) -> tuple[ShardState, ...]:
+        """The states of the shards at the end."""
+        return tuple(shard.end for shard in self._shards)
 
     def _new_shards(self) -> list[ShardHistory]:
         record, layout = self._record, self._record.layout
         if layout is None or not record.lineages:
             return []
         self._parts = partition(layout.shapes, layout.shards)
-        values = split(self._parts, check_values(layout, initial_values(record.groups), DEFAULT_MAX_BYTES))
-        self._sent = Counter(_sent(one) for shard in record.lineages for each in shard.values() for one in each.pushes)
-        notes = [_note(*sent) for sent in self._sent]
+        initial = check_values(layout, initial_values(record.stages[0].groups), DEFAULT_MAX_BYTES)
+        values = split(self._parts, initial)
+        self._sent = Counter(
+            sent_of(one) for shard in record.lineages for each in shard.values() for one in each.pushes
+        )
+        notes = [origin_of(*sent) for sent in self._sent]
         origins = [origin for origin, _ in self._requests.values()] + notes
-        needed = [Counter(_seen(origin, index) for origin in origins) for index in range(layout.shards)]
+        needed = [Counter(seen_of(origin, index) for origin in origins) for index in range(layout.shards)]
         return [
-            ShardHistory(layout, index, lineages, values[index], needed[index])
+            ShardHistory(partial(record.layout_of, index), index, lineages, values[index], needed[index])
             for index, lineages in enumerate(record.lineages)
         ]
 
@@ -128,7 +132,7 @@ class _Replay:
     def _compare_request(self, replica: int, step: tuple[int, ...]) -> None:
         origin, children = self._requests[replica, step]
         parameters = self._parameters(origin)
-        searcher = self._searcher(replica)
+        searcher = self._searcher(self._record.stage_of_child(children[0].id), replica)
         proposals = searcher.ask(origin.asked, self._view(origin, parameters, "ask", replica, step))
         for number, child in enumerate(children):
             if number >= len(proposals):
@@ -136,7 +140,7 @@ class _Replay:
                     f"the searcher proposes {len(proposals)} children in step {_step(step)} of replica {replica}, and"
                     f" the ledger has child {child.id} from it, too"
                 )
-            _compare_sample(child, proposals[number])
+            compare_sample(child, proposals[number])
             self._sampled.add(child.id)
 
     def _apply_pushes(self) -> bool:
@@ -152,14 +156,14 @@ class _Replay:
         return applied
 
     def _is_ready(self, one: Applied) -> bool:
-        sent = _sent(one)
+        sent = sent_of(one)
         if sent in self._pushes:
             return True
         batch = self._batch(one)
-        return all(child.id in self._sampled for child in batch[1]) and self._has(_note(*sent))
+        return all(child.id in self._sampled for child in batch[1]) and self._has(origin_of(*sent))
 
     def _apply(self, shard: ShardHistory, incarnation: int, one: Applied) -> None:
-        sent = _sent(one)
+        sent = sent_of(one)
         if sent not in self._pushes:
             self._pushes[sent] = self._learn(one)
         push = self._pushes[sent][shard.index]
@@ -176,9 +180,10 @@ class _Replay:
         (replica, number), children = self._batch(one)
         layout = self._record.layout
         assert layout is not None
-        origin, turn = _note(*_sent(one)), (one.sequence - 1) % self._passes
+        origin, turn = origin_of(*sent_of(one)), (one.sequence - 1) % self._passes
         view = self._view(origin, self._parameters(origin), "learn", replica, learning_place(number, turn))
-        update = learnt(self._searcher(replica), children, view, turn)
+        searcher = self._searcher(self._record.stage_of_update(origin.incarnations), replica)
+        update = learnt(searcher, children, view, turn)
         if checksum_of(update.gradients) != origin.checksum:
             ids = ", ".join(str(child.id) for child in children)
             raise Difference(
@@ -189,9 +194,9 @@ class _Replay:
         push = Push(client=one.client, sequence=one.sequence, gradients=update.gradients, versions=versions)
         return split_push(self._parts, push, check_push(layout, push, DEFAULT_MAX_BYTES))
 
-    def _batch(self, one: Applied) -> tuple[tuple[int, int], Sequence[ChildRecord]]:
+    def _batch(self, one: Applied) -> tuple[Place, Sequence[ChildRecord]]:
         """Return the batch behind a push: its replica and number, and its children."""
-        place = _replica_of(one.client), last_batch_of(one.sequence, self._passes)
+        place = place_of(one, self._passes)
         if place not in self._batches:
             raise Difference(
                 f"the shards have update {one.sequence} of {one.client}, and the ledger lacks its batch {place[1]}"
@@ -216,22 +221,22 @@ class _Replay:
             completed=origin.completed,
             history=lambda: tuple(history),
             pending=lambda: tuple(pending),
-            rng=random.Random(derive(self._record.config.seed, step, replica, *place)),
+            rng=random.Random(derive(self._record.stages[-1].config.seed, step, replica, *place)),
         )
 
-    def _searcher(self, replica: int) -> Searcher:
-        if replica not in self._searchers:
-            self._searchers[replica] = self._record.config.make_searcher()
-        return self._searchers[replica]
+    def _searcher(self, stage: Stage, replica: int) -> Searcher:
+        if (stage, replica) not in self._searchers:
+            self._searchers[stage, replica] = stage.config.make_searcher()
+        return self._searchers[stage, replica]
 
     def _has(self, origin: Origin) -> bool:
-        return all(shard.has(_seen(origin, shard.index)) for shard in self._shards)
+        return all(shard.has(seen_of(origin, shard.index)) for shard in self._shards)
 
     def _parameters(self, origin: Origin) -> Mapping[str, Tensor]:
         layout = self._record.layout
         if layout is None or not self._shards:
             return {}
-        pulled = [shard.take(_seen(origin, shard.index)) for shard in self._shards]
+        pulled = [shard.take(seen_of(origin, shard.index)) for shard in self._shards]
         return merge_values(layout, pulled, None).values
 
     def _check_complete(self) -> None:
@@ -247,153 +252,16 @@ class _Replay:
                 yield f"child {children[0].id} was sampled from {self._unreached(origin)}"
         for shard in self._shards:
             for one in shard.next_pushes().values():
-                origin = _note(*_sent(one))
+                origin = origin_of(*sent_of(one))
                 yield f"update {one.sequence} of {one.client} was computed from {self._unreached(origin)}"
 
     def _unreached(self, origin: Origin) -> str:
         for shard in self._shards:
-            incarnation, version = _seen(origin, shard.index)
+            incarnation, version = seen_of(origin, shard.index)
             if not shard.has((incarnation, version)):
                 return f"version {version} of start {incarnation} of shard {shard.index}, which it never had"
         return "children that cannot be sampled again"
 
-    def _check_staleness(self) -> None:
-        """Compare each batch's staleness with that of its push.
-
-        A push that was sent again because one shard had lost it has, on the others, the staleness of the replica's
-        newest one.
-        """
-        sent_again = _summary(self._record).lost > 0
-        for (replica, number), batch in self._record.batches.items():
-            for index, staleness in enumerate(batch.staleness):
-                found = {
-                    one
-                    for (other, later), by_shard in self._staleness.items()
-                    if other == replica and (later == number or (sent_again and later > number))
-                    for one in by_shard[index]
-                }
-                if staleness not in found:
-                    raise Difference(
-                        f"the row of batch {number} of replica {replica} in the ledger has the staleness {staleness} on"
-                        f" shard {index}, and it was {' or '.join(map(str, sorted(found))) or 'none'}"
-                    )
-
-
-def _summary(record: Record) -> Replayed:
-    lineages = [one for shard in record.lineages for one in shard.values()]
-    pushes = [one for lineage in lineages for one in lineage.pushes]
-    kept = sum(Order.restored(state.metadata).count for state in record.states)
-    return Replayed(
-        children=len(record.children),
-        batches=len(record.batches),
-        pushes=len({(one.client, one.sequence) for one in pushes}),
-        shards=len(record.lineages),
-        restarts=sum(lineage.before is not None and lineage.incarnation != END for lineage in lineages),
-        lost=len(pushes) - kept,
-    )
-
-
-def _requests(record: Record) -> dict[Request, tuple[Origin, list[ChildRecord]]]:
-    """Return the requests for children, with what the searcher saw and the children that were recorded."""
-    requests: dict[Request, tuple[Origin, list[ChildRecord]]] = {}
-    for child_id, child in record.children.items():
-        origin = record.origins[child_id]
-        known = requests.setdefault((child.replica, origin.step), (origin, []))
-        if known[0] != origin:
-            raise Difference(
-                f"the row of child {child_id} in the ledger has another origin than child {known[1][0].id}, with which"
-                " it was sampled"
-            )
-        known[1].append(child.record)
-    return requests
-
-
-def _by_replica(requests: Mapping[Request, object]) -> dict[int, list[tuple[int, ...]]]:
-    """Return each replica's steps, in their order."""
-    steps: dict[int, list[tuple[int, ...]]] = {}
-    for replica, step in requests:
-        steps.setdefault(replica, []).append(step)
-    return steps
-
-
-def _batches(record: Record) -> dict[tuple[int, int], list[ChildRecord]]:
-    batches: dict[tuple[int, int], list[ChildRecord]] = {}
-    for child in record.children.values():
-        batches.setdefault((child.replica, child.batch), []).append(child.record)
-    return batches
-
-
-def _compare_sample(child: ChildRecord, proposal: Proposal) -> None:
-    recorded = {
-        "tokens": child.tokens,
-        "architecture": child.architecture_id,
-        "log-probability": child.log_prob,
-        "notes": dict(child.notes),
-        "outcome of": child.same_as,
-        "job": child.job,
-    }
-    sampled = {
-        "tokens": proposal.tokens,
-        "architecture": proposal.architecture_id,
-        "log-probability": proposal.log_prob,
-        "notes": dict(proposal.notes),
-        "outcome of": proposal.same_as,
-        "job": proposal.job,
-    }
-    for what, value in recorded.items():
-        if value != sampled[what]:
-            raise Difference(
-                f"the row of child {child.id} in the ledger has the {what} {_shown(value)}, and the searcher samples"
-                f" {_shown(sampled[what])}"
-            )
-
-
-def _compare_states(index: int, replayed: ShardState, recorded: ShardState) -> None:
-    for what in ("version", "clients", "pushes", "dropped"):
-        found, expected = replayed.metadata.get(what, 0), recorded.metadata.get(what, 0)
-        if found != expected:
-            raise Difference(f"the snapshot of shard {index} has the {what} {expected}, and the replay {found}")
-    if set(replayed.tensors) != set(recorded.tensors):
-        raise Difference(f"the snapshot of shard {index} has other tensors than the replay")
-    for name, tensor in recorded.tensors.items():
-        if not torch.equal(replayed.tensors[name], tensor.reshape(-1)):
-            place = int((replayed.tensors[name] != tensor.reshape(-1)).nonzero()[0])
-            raise Difference(
-                f"the snapshot of shard {index} has {tensor.reshape(-1)[place].item()!r} at element {place} of {name},"
-                f" and the replay {replayed.tensors[name][place].item()!r}"
-            )
-
-
-def _sent(one: Applied) -> Sent:
-    return one.client, one.sequence, one.note
-
-
-def _note(name: str, sequence: int, note: str) -> Origin:
-    try:
-        return Origin.from_text(note)
-    except ValueError as error:
-        raise NotReplayable(
-            f"the shards' log says of update {sequence} of {name} what is no origin: {error}"
-        ) from error
-
-
-def _seen(origin: Origin, index: int) -> Seen:
-    if len(origin.versions) <= index or len(origin.incarnations) <= index:
-        return -1, -1  # no state is this one
-    return origin.incarnations[index], origin.versions[index]
-
-
-def _replica_of(name: str) -> int:
-    number = name.rpartition("-")[2]
-    if not number.isdecimal() or name != client(int(number)):
-        raise NotReplayable(f"the shards' log has updates of {name!r}, which is no replica")
-    return int(number)
-
 
 def _step(step: tuple[int, ...]) -> str:
     return ".".join(map(str, step))
-
-
-def _shown(value: object) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    return text if len(text) <= 200 else text[:200] + " ..."

@@ -14,14 +14,16 @@ def check_rows(record: Record) -> None:
     Raises:
         Difference: at the first row that is wrong.
     """
-    judge = make_reward(record.config)
+    judges = {stage: make_reward(stage.config) for stage in record.stages}
+    seed = record.stages[-1].config.seed  # of all stages
     for child_id, child in record.children.items():
         where = f"the row of child {child_id} in the ledger"
-        if child.seed != (seed := child_seed(record.config.seed, child_id)):
-            raise Difference(f"{where} has the seed {child.seed}, and the child's is {seed}")
+        if child.seed != (own := child_seed(seed, child_id)):
+            raise Difference(f"{where} has the seed {child.seed}, and the child's is {own}")
         _check_outcome(child, where)
         outcome = child.record.outcome
         if outcome is not None:
+            judge = judges[record.stage_of_outcome(child.completion)]
             reward = None if isinstance(child.record.job, Steps) else judge(outcome)
             if child.record.reward != reward:
                 raise Difference(f"{where} has the reward {child.record.reward}, and its outcome earns {reward}")

@@ -5,7 +5,7 @@ are needed, too: replicas had sampled from them.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cluster.replay.difference import Difference
@@ -45,14 +45,14 @@ class ShardHistory:
     """The states of one shard, as they were pulled.
 
     Args:
-        layout: of the run, in which no client waits.
+        layout_of: returns the layout that an incarnation has, in which no client waits.
         index: the shard's.
         lineages: what each incarnation has applied; `END` is the shard's newest snapshot.
         initial: the shard's slices of the initial values.
         needed: how often each state is needed.
     """
 
-    layout: Layout
+    layout_of: Callable[[int], Layout]
     index: int
     lineages: Mapping[int, Lineage]
     initial: Slices
@@ -116,7 +116,7 @@ class ShardHistory:
         return f"update {recorded.sequence} of {recorded.client}"
 
     def _new_shard(self) -> Shard:
-        shard = Shard(self.layout, self.index)
+        shard = Shard(self.layout_of(1), self.index)
         shard.initialize(self.initial)
         return shard
 
@@ -124,7 +124,7 @@ class ShardHistory:
         if lineage.incarnation == END:
             self._end = state
             return
-        shard = Shard(self.layout, self.index)
+        shard = Shard(self.layout_of(lineage.incarnation), self.index)
         shard.restore(state)
         children: dict[int, list[int]] = {}
         for other in self.lineages.values():

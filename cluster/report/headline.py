@@ -9,6 +9,7 @@ from cluster.monitoring.status import FIRST
 from cluster.monitoring.summary import gain_text
 from cluster.report.facts import Facts
 from cluster.report.html.markup import Markup, joined, tag
+from cluster.storage.ledger.queries.continued import continued_text
 
 
 def headline(facts: Facts) -> Markup:
@@ -16,7 +17,9 @@ def headline(facts: Facts) -> Markup:
     status = facts.status
     when = datetime.fromtimestamp(facts.now, UTC).strftime("%Y-%m-%d %H:%M UTC")
     badge = "failed" if status.state == "finished" and not status.finished else status.state
-    messages = [tag("p", text) for text in (status.message, _sentence(status.unknown_text)) if text]
+    continues = f"it goes on from {continued_text(status.continues)}" if status.continues else ""
+    texts = (status.message, _sentence(continues), _sentence(status.unknown_text))
+    messages = [tag("p", text) for text in texts if text]
     return joined(
         [
             tag("h1", status.name, tag("span", status.state, class_=f"badge {badge}")),

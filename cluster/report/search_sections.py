@@ -8,7 +8,7 @@ from cluster.monitoring.benchmark_results import describe_seconds, describe_test
 from cluster.monitoring.option_latency import latency_text
 from cluster.monitoring.parts import NO_PARTS, Parts, parts_of
 from cluster.monitoring.status import Best
-from cluster.monitoring.summary import name_of, test_text, training_command
+from cluster.monitoring.summary import config_of, name_of, test_text, training_command
 from cluster.report.drawing import architecture_svg
 from cluster.report.facts import COLUMNS, ROWS, ChildPoint, Cloud, Facts
 from cluster.report.html.axis import axis, short
@@ -67,6 +67,7 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
         ),
     ]
     file_name, known = f"child-{best.child_id}.json", not facts.known.unknown
+    config = config_of(facts.config, facts.status.continues, best)
     picture, named, parts = _pictures(facts, best)
     hint = tag("span", tag("span", "Show", class_="shut"), tag("span", "Hide", class_="opened"), " JSON", class_="hint")
     return tag(
@@ -87,7 +88,7 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
                 if not facts.known.unknown
                 else ".",
             ),
-            *([tag("pre", training_command(facts.config, best, file_name), class_="command")] * known),
+            *([tag("pre", training_command(config, best, file_name), class_="command")] * known),
             tag("pre", json.dumps(best.graph, indent=1), class_="json"),
             class_="picture",
             id=f"child-{best.child_id}",

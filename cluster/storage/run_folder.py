@@ -4,9 +4,9 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -182,8 +182,12 @@ class RunFolder:
                 f" `{self.command('resume')}`, choose another --name, or remove it with `{self.command('remove')}`"
             )
 
-    def create(self, config: RunConfig) -> None:
+    def create(self, config: RunConfig, fill: Callable[["RunFolder"], object] = lambda draft: None) -> None:
         """Create the folder with its configuration, atomically.
+
+        Args:
+            config: the run's.
+            fill: writes what else the folder has from the beginning, into a draft of it.
 
         Raises:
             RunFolderError: it exists, or it cannot be created.
@@ -192,12 +196,16 @@ class RunFolder:
         try:
             draft.mkdir(parents=True)
             (draft / "config.json").write_text(json.dumps(config.to_json(), indent=2) + "\n")
+            fill(replace(self, path=draft))
             draft.rename(self.path)
         except OSError as error:
             shutil.rmtree(draft, ignore_errors=True)
             if self.url is None:
                 self.check_absent()
             raise RunFolderError(f"the run's folder {self.path} cannot be created: {error.strerror}") from error
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
 
     def change_limits(self, config: RunConfig) -> bytes | None:
         """Set the limits at which the search ends; return the configuration file's new text, `None` if they are set.

@@ -205,3 +205,29 @@ def pushes_of(lineages: Mapping[int, Lineage], incarnation: int) -> list[Applied
 def reach(lineage: Lineage) -> int:
     """Return the number of the last push of an incarnation."""
     return lineage.inherited + len(lineage.pushes)
+
+
+def write_order(path: Path, lineages: Mapping[int, Lineage]) -> None:
+    """Write a new log, from which `read_order` reads these incarnations, durably; no file where they have no push.
+
+    Args:
+        path: of the log, which must not exist.
+        lineages: what each incarnation has applied, by incarnation.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if not any(lineage.pushes for lineage in lineages.values()):
+        return
+    lines: list[str] = []
+    for number in sorted(lineages):
+        one = lineages[number]
+        before = number if one.before is None else one.before
+        lines.append(json.dumps({"start": number, "before": before, "count": one.inherited, "tail": []}))
+        lines += map(json.dumps, one.pushes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("x", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_directory(path.parent)

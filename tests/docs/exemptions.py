@@ -13,6 +13,7 @@ TERMINALS = "needs a search that runs in another terminal; tests/cluster/runners
 IMAGES = "needs images that the page's DIR lacks, and many minutes"
 SUPERNET = "needs a run with shared weights; tests/cluster/correlation/test_command.py makes one"
 SAME_SPACE = "needs a run of the same space; tests/cluster/runners/test_warm_start.py makes one"
+GOES_ON = "goes on from a whole search; tests/cluster/replay/test_continuation.py makes one"
 FINISHED = "follows another one that has begun with other numbers; tests/cluster/finish/test_refusals.py has such"
 ASKS = "asks before it removes the run that the page's other commands show; tests/cluster/cli/test_remove.py answers"
 OWN_IMAGES = "needs a folder of images; tests/cluster/runners/test_own_images.py makes one"
@@ -151,6 +152,9 @@ EXEMPT: Mapping[str, str] = {
     "nascluster launch darts-cifar10 --data DIR --from-run NAME --top 5 --network final --num-cells 20 --filters 36"
     " --epochs 600 --batch-size 96 --learning-rate 0.025 --weight-decay 0.0003 --schedule cosine --clip-norm 5"
     " --cutout 16 --drop-path --path-keep 0.8 --auxiliary --auxiliary-weight 0.4": YEARS,
+    "nascluster launch synthetic --local --name demo --seed 1": GOES_ON,
+    "nascluster replay demo --until 120 --then searcher.entropy-bonus=0.02": GOES_ON,
+    "nascluster best demo-then": GOES_ON,
     "nascluster finish demo": MINUTES,
     "nascluster finish demo --top 3 --seeds 5 --epochs 60": FINISHED,
     "nascluster finish demo --top 2 --grid learning-rate=.2,.1,.05 weight-decay=5e-5,1e-4": FINISHED,

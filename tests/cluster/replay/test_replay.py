@@ -15,7 +15,9 @@ from cluster.config.log_options import LogOptions
 from cluster.config.run_config import RunConfig
 from cluster.replay.difference import Difference, NotReplayable
 from cluster.replay.record import read_record
-from cluster.replay.replay import Replayed, replay
+from cluster.replay.replay import replay
+from cluster.replay.result import Replayed
+from cluster.replay.until import beginning_of
 from cluster.search.origin import Origin
 from cluster.storage.run_folder import RunFolder
 from tests.cluster.replay.searches import PPO, REINFORCE, config, search
@@ -24,6 +26,13 @@ from tests.lengths import LONG
 
 def replayed(folder: RunFolder) -> Replayed:
     return replay(read_record(folder))
+
+
+def beginnings(folder: RunFolder, step: int) -> list[int]:
+    """Return how many children had been sampled in some beginnings of a run, each of which is computed again."""
+    record = read_record(folder)
+    ended = sum(child.completion is not None for child in record.children.values())
+    return [replay(beginning_of(record, until).record).children for until in range(1, ended + 1, step)]
 
 
 def changed(folder: RunFolder, *statements: str) -> None:
@@ -56,6 +65,8 @@ def test_a_run_is_computed_again_to_the_bit(tmp_path: Path, name: str) -> None:
     found = replayed(folder)
     assert (found.children, found.restarts, found.lost) == (run.max_children, 0, 0)
     assert found.pushes == (found.batches * run.make_searcher().__dict__.get("passes", 1) if found.shards else 0)
+    sampled = beginnings(folder, 9)
+    assert sampled == sorted(sampled) and sampled[-1] <= run.max_children
 
 
 @pytest.mark.parametrize(
@@ -67,6 +78,7 @@ def test_a_run_with_deaths_and_shards_that_fell_back_is_computed_again(tmp_path:
     run, folder = SEARCHES[name], RunFolder(tmp_path / "run")
     search(run, folder, seed, dies=0.2, falls=0.15)
     assert replayed(folder).children == run.max_children
+    assert len(beginnings(folder, 6)) == run.max_children // 6
 
 
 def test_pushes_that_a_shard_lost_are_told(tmp_path: Path) -> None:
@@ -125,6 +137,30 @@ CHANGES: dict[str, tuple[tuple[str, ...], str]] = {
     ),
 }
 """What somebody changes -> the statements, and what a replay says first."""
+
+
+def test_a_beginning_has_what_was_done_until_the_child_had_ended(tmp_path: Path) -> None:
+    """One replica of one child at a time: the beginning ends after the update that the last child has given."""
+    folder = RunFolder(tmp_path / "run")
+    run = config(replicas=1, children=8)
+    search(replace(run, topology=replace(run.topology, children=1)), folder)
+    record = read_record(folder)
+    for until in (1, 5, 8):
+        beginning = beginning_of(record, until)
+        assert (beginning.sampled, len(beginning.learned)) == (until, until)
+        found = replay(beginning.record)
+        assert (found.children, found.batches, found.pushes) == (until, until, until)
+    for until in (0, 9):
+        with pytest.raises(NotReplayable, match=f"`--until` must be from 1 to 8, .* that have ended, got {until}"):
+            beginning_of(record, until)
+
+
+def test_a_beginning_does_not_know_of_what_came_later(finished: RunFolder) -> None:
+    changed(finished, "UPDATE children SET reward = 0.5 WHERE completion = 15")
+    record = read_record(finished)
+    assert replay(beginning_of(record, 14).record).children >= 14
+    with pytest.raises(Difference, match=r"has the reward 0\.5"):
+        replay(beginning_of(record, 15).record)
 
 
 @pytest.mark.parametrize("what", CHANGES)
@@ -198,6 +234,10 @@ def test_the_command_says_what_it_found(finished: RunFolder, capsys: pytest.Capt
     assert re.search(r"20 children in 11 batches, 11 updates on 2 shards\nEvery sample", capsys.readouterr().out)
     assert nascluster(["replay", "run", "--json", *where]) == 0
     assert json.loads(capsys.readouterr().out)["equal"] is True
+    assert nascluster(["replay", "run", "--until", "9", *where]) == 0
+    assert "Replayed the run 'run' until 9 children had ended, in " in capsys.readouterr().out
+    assert nascluster(["replay", "run", "--until", "9", "--json", *where]) == 0
+    assert json.loads(capsys.readouterr().out)["until"] == 9
     changed(finished, "UPDATE children SET reward = 0.5 WHERE id = 7")
     assert nascluster(["replay", "run", *where]) == 1
     assert "differs from its record: the row of child 7" in capsys.readouterr().out

@@ -24,7 +24,7 @@ BEST_COLUMNS = (
     " json_extract(outcome, '$.weights'), json_extract(job, '$.kind') IS 'train-on',"
     f" json_extract(outcome, '$.measurements.{LATENCY}'),"
     f" (SELECT json_extract(value, '$.metric') FROM run WHERE key = '{TEST_KEY}' || children.id),"
-    " json_extract(outcome, '$.stopped')"
+    " json_extract(outcome, '$.stopped'), completion"
 )
 """What `best_child` takes."""
 
@@ -50,6 +50,7 @@ class Best:
         latency_ms: the ms that its network takes for one image, where that was measured or is in the task's table.
         test: its metric on the test data, if it has been tested as a network that is finished.
         stopped: why its training was stopped early; `None` if it was not.
+        completion: 1 for the child that ended first.
     """
 
     child_id: int
@@ -74,6 +75,7 @@ class Best:
     latency_ms: float | None = None
     test: float | None = None
     stopped: Stopped | None = None
+    completion: int = 0
 
     @property
     def architecture(self) -> Architecture:
@@ -97,7 +99,7 @@ class Best:
     def to_json(self) -> dict[str, Any]:
         """Return plain data, without the architecture and the tokens that it was decoded from."""
         optional = ("scored", "source", "weights", "inherits", "latency_ms")
-        left_out = {"graph", "tokens", "stopped"} | {name for name in optional if not getattr(self, name)}
+        left_out = {"graph", "tokens", "stopped", "completion"} | {name for name in optional if not getattr(self, name)}
         if self.test is None:
             left_out.add("test")
         stopped = {"stopped": asdict(self.stopped)} if self.stopped else {}
@@ -128,7 +130,7 @@ class Attempts(NamedTuple):
 
 def best_child(*row: Any) -> Best:
     """Return the child of a row of `BEST_COLUMNS`."""
-    *numbers, scored, tokens, graph, weights, inherits, latency, test, stopped = row
+    *numbers, scored, tokens, graph, weights, inherits, latency, test, stopped, completion = row
     return Best(
         *numbers,
         tokens=tuple(json.loads(tokens)),
@@ -139,6 +141,7 @@ def best_child(*row: Any) -> Best:
         latency_ms=latency,
         test=test,
         stopped=stopped and Stopped.from_json(json.loads(stopped)),
+        completion=completion,
     )
 
 
