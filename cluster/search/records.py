@@ -282,7 +282,7 @@ class ReplicaLedger(Protocol):
     def form_batch(self, replica: int, number: int, size: int) -> None:
         """Record the batch `number` durably: the first `size` children that have ended and are in no batch.
 
-        `open_batch` then returns it. If there is such a batch already, the call changes nothing.
+        `turn` then has it. If there is such a batch already, the call changes nothing.
         """
         ...
 
