@@ -20,6 +20,9 @@ _LOG = logging.getLogger(__name__)
 WARM_UP_PASSES = 3
 """Passes before the recording, in which CUDA's libraries choose their kernels and allocate what they keep."""
 
+TOLERANCE = 0.01
+"""How far a replay's results may be from its passes', relative to their length: kernels may sum in another order."""
+
 MIN_STEPS = 50
 """Steps of a training below which its passes are not recorded: the recording takes the time of some of them."""
 
@@ -59,7 +62,7 @@ class RecordedPass:
         capture: records the pass.
 
     Raises:
-        CannotRecord: the recording failed; the network is as it was.
+        CannotRecord: the recording failed, or a replay gives something else; the network is as it was.
     """
 
     def __init__(
@@ -75,12 +78,15 @@ class RecordedPass:
         before = [(buffer, buffer.clone()) for buffer in network.buffers()]
         try:
             self._replay, self._loss = capture(lambda: self._passes(self._inputs, self._labels))
+            self._gradients = [(parameter, parameter.grad) for parameter in network.parameters()]
+            self._check(inputs)
+        except CannotRecord:
+            raise
         except Exception as error:  # each library reports a forbidden operation in its own way
             raise CannotRecord(f"{type(error).__name__}: {error}") from error
         finally:
             for buffer, value in before:
                 buffer.copy_(value)
-        self._gradients = [(parameter, parameter.grad) for parameter in network.parameters()]
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """Give the parameters the gradients of a batch, and return its loss, which is valid until the next call."""
@@ -93,11 +99,30 @@ class RecordedPass:
             parameter.grad = gradient
         return self._loss
 
+    def _check(self, inputs: Tensor) -> None:
+        """Raise `CannotRecord` unless a replay with another batch gives what its passes give.
+
+        A recording that is wrong, and raised nothing, would train on the gradients of the first batch, or on none.
+        """
+        self._inputs.copy_(inputs.flip(0))  # with the same labels: another batch
+        self._replay()
+        replayed = [self._loss.clone(), *(g.clone() for _, g in self._gradients if g is not None)]
+        loss = self._passes(self._inputs, self._labels)
+        computed = [loss, *(p.grad for p, _ in self._gradients if p.grad is not None)]
+        if len(replayed) != len(computed) or not all(map(_is_close, replayed, computed)):
+            raise CannotRecord("a replay gives other gradients than the passes themselves")
+
     def _passes(self, inputs: Tensor, labels: Tensor) -> Tensor:
         loss = self._compute(inputs, labels)
         self._network.zero_grad()  # new gradients, so that they are written and not added to
         loss.backward()
         return loss.detach()
+
+
+def _is_close(replayed: Tensor, computed: Tensor) -> bool:
+    """Return whether two results are equal but for the order of their sums."""
+    difference, size = (replayed - computed).float().norm(), computed.float().norm()
+    return bool(difference <= TOLERANCE * size)
 
 
 def record(

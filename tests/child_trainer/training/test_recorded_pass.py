@@ -88,7 +88,8 @@ def test_replayed_steps_equal_plain_ones_to_the_bit(name: str, regime: str) -> N
     calls: list[int] = []
     plain = trained(NETWORKS[name], REGIMES[regime], None)
     replayed = trained(NETWORKS[name], REGIMES[regime], lambda network: rerun(network, calls))
-    assert len(calls) == BUDGET.epochs * (round(len(task().training) * BUDGET.train_fraction) // BUDGET.batch_size)
+    steps = BUDGET.epochs * (round(len(task().training) * BUDGET.train_fraction) // BUDGET.batch_size)
+    assert len(calls) == steps + 1  # one is that of the check
     assert plain[0] == replayed[0]
     assert all(torch.equal(value, replayed[1][key]) for key, value in plain[1].items())
 
@@ -136,7 +137,35 @@ def test_a_recording_changes_no_buffer_and_other_shapes_are_computed_without_it(
         )
         assert [torch.equal(a, b) for a, b in zip(running, network.buffers(), strict=True)] == [True] * 3
         network.load_state_dict(before)
-    assert len(calls) == 3
+    assert len(calls) == 1 + 3
+
+
+@pytest.mark.parametrize("lost", ["all", "gradients", "loss"])
+def test_a_recording_whose_replay_gives_something_else_is_not_used(lost: str) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(6), nn.Linear(6, 3))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+
+    def wrong(function: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
+        replay, result = rerun(network, [])(function)
+
+        def replay_wrongly() -> None:
+            kept = result.clone(), [p.grad.clone() for p in network.parameters() if p.grad is not None]
+            places = [p.grad for p in network.parameters() if p.grad is not None]
+            replay()
+            if lost in ("all", "loss"):
+                result.copy_(kept[0])
+            if lost in ("all", "gradients"):
+                for place, value in zip(places, kept[1], strict=True):
+                    place.copy_(value)
+
+        return replay_wrongly, result
+
+    def loss(inputs: Tensor, labels: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(network(inputs), labels)
+
+    assert record(network, loss, torch.randn(4, 1, 2, 3), torch.tensor([0, 1, 2, 0]), wrong) is None
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert all(p.grad is None for p in network.parameters())
 
 
 class Own(nn.Module):
