@@ -266,10 +266,12 @@ def _type_error(sentence: str, box: str) -> str | None:
     if error is None:
         return None
     flag, reason = error.groups()
-    takes = re.search(rf"Argument helptext:.*?{flag}\s+(?:\{{None\}}\|)?(\[?(INT|FLOAT)(?: \2\b)?)", box)
+    takes = re.search(
+        rf"Argument helptext:.*?{flag}\s+(?:\{{None\}}\|)?(\[?(INT|FLOAT)(?: \2\b)?)(?:\|\{{(\w+)\}})?", box
+    )
     given = re.search(r"\[.*?\]|'[^']*'$", reason)
     what = NUMBERS.get(takes[1] if takes else "")
     if what is None or given is None:
         return f"{flag}: {reason}"
-    words = re.findall("'([^']*)'", given[0])
-    return f"{flag} must be {what}, got {' '.join(words)}"
+    words, other = re.findall("'([^']*)'", given[0]), takes and takes[3]
+    return f"{flag} must be {what}{f' or {other}' if other else ''}, got {' '.join(words)}"

@@ -37,7 +37,7 @@ class Topology:
     workers_per_process: int = 1
     """Workers that share a process. More than 1 is for rehearsals on a small machine: a crash ends all of them."""
     gpus_per_child: float | Literal["auto"] | None = None
-    """GPUs of a worker, fractions allowed; auto: a part for each child, by its memory; unset: 1 if there is one."""
+    """GPUs of a worker, or auto; fractions allowed; auto: for each child a part, by memory; unset: 1 if there is."""
     threads_per_child: int = 1
     """CPU threads that train one child. They are also the cores of its worker. The last bits of a child's curve depend
     on their number, so a resumed run keeps it."""

@@ -266,6 +266,7 @@ def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) 
         (["launch", "digits", "--epochs", "-1"], "`epochs` must be at least 1, got -1"),
         (["launch", "digits", "--epochs", "two"], "--epochs must be a whole number, got two"),
         (["launch", "digits", "--workers", "1.5"], "--workers must be a whole number, got 1.5"),
+        (["launch", "digits", "--gpus-per-child", "half"], "--gpus-per-child must be a number or auto, got half"),
         (["launch", "digits", "--weight-decay", "little"], "--weight-decay must be a number, got little"),
         (["launch", "digits", "--filter-heights", "1", "x"], "--filter-heights must be whole numbers, got 1 x"),
         (["launch", "digits", "--adam-betas", "1", "x"], "--adam-betas must be two numbers, got 1 x"),
