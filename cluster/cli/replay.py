@@ -77,7 +77,8 @@ def replay(arguments: list[str]) -> int:
                 beginning = beginning_of(record, until)
                 record = beginning.record
                 if then:
-                    new = continuation_of(folder, beginning, then, new_name or f"{name}{THEN}", storage_path)
+                    called = f"{name}{THEN}" if new_name is None else new_name
+                    new = continuation_of(folder, beginning, then, called, storage_path)
                     place = run_folder(storage_path, str(new.config.name))
                     check_new(place)
             found, states = replay_to_states(record)

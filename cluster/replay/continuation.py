@@ -16,7 +16,7 @@ from cluster.replay.shard_history import END
 from cluster.replay.until import Beginning
 from cluster.runners.build import make_layout, make_parameters
 from cluster.storage.ledger.beginning import FirstRows, write_beginning
-from cluster.storage.ledger.queries.continued import Continued, continued_text
+from cluster.storage.ledger.queries.continued import Continued, continued, continued_text
 from cluster.storage.ledger.reader import newer_version, reading
 from cluster.storage.run_folder import RunFolder
 from controller.searcher import ParameterGroup, keeps_weights, passes_of, shared_weights_of
@@ -95,6 +95,7 @@ def continuation_of(
     """
     stage = beginning.record.stages[-1]
     check_recorded(source, stage.config)
+    _check_own(source, beginning)
     changed = change(stage.config, settings)
     check_unchanged(changed.config)
     _check_left(beginning, changed.config)
@@ -131,6 +132,19 @@ def check_recorded(source: RunFolder, config: RunConfig) -> None:
     with reading(source) as db:
         if newer := newer_version(db):
             raise NotReplayable(f"{who}: this version of nascluster does not know {newer}")
+
+
+def _check_own(source: RunFolder, beginning: Beginning) -> None:
+    """Raise `UsageError` if the beginning ends where the run was still another one, with that one's options."""
+    number = len(beginning.record.stages) - 1
+    with reading(source) as db:
+        earlier = continued(db)
+    if number < len(earlier):
+        raise UsageError(
+            f"`--until` must be above {earlier[-1].until:,}, from where on the run {source.name!r} has options of its"
+            f" own, got {beginning.until:,}: until then it is the run {earlier[number].run!r}, from which another one"
+            " can go on"
+        )
 
 
 def _check_left(beginning: Beginning, config: RunConfig) -> None:

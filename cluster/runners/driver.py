@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -97,6 +97,7 @@ class StartProgress:
         ended: the recorded end.
         corrupt: the snapshots to set aside.
         losses: a sentence on steps that are lost, if there are any.
+        at: when the start was begun, as Unix time.
     """
 
     starting: bool = False
@@ -104,6 +105,7 @@ class StartProgress:
     ended: str = ""
     corrupt: Sequence[Path] = ()
     losses: str = ""
+    at: float = field(default_factory=time.time)
 
     def interrupted(self, folder: RunFolder) -> str:
         """Return one sentence on the run's state after an interrupt that was not an orderly end of the search."""
@@ -181,7 +183,7 @@ def _drive(
             state, message = "failed", last_line(str(error)) or type(error).__name__
             _note(folder, error)
         until_copied.enter_context(_wait_for_writers(folder, journal.report))
-        _record_end(config, folder, state, message)
+        _record_end(config, folder, state, message, progress.at)
         progress.ended = state
         journal.ended(folder, read_status(folder, time.time()))
 
@@ -246,8 +248,8 @@ def _wait_for_writers(folder: RunFolder, report: Callable[[str], object]) -> Abs
     return alone or nullcontext()
 
 
-def _record_end(config: RunConfig, folder: RunFolder, state: str, message: str) -> None:
-    """Record the run's end in the ledger, which no other process writes any more.
+def _record_end(config: RunConfig, folder: RunFolder, state: str, message: str, since: float) -> None:
+    """Record the run's end in the ledger, which no other process writes any more; `since` is as of `Ledger.end`.
 
     Raises:
         RunFolderError: the ledger cannot be written, and with it the run's disk.
@@ -255,7 +257,7 @@ def _record_end(config: RunConfig, folder: RunFolder, state: str, message: str) 
     try:
         ledger = Ledger(folder.ledger, config.seed, config.max_children)
         try:
-            ledger.end(state, message)
+            ledger.end(state, message, since)
             # A worker that timed out may have saved its child's state once more.
             pending = ledger.open_children()
             CheckpointFolder(folder.checkpoints).keep_only(pending)

@@ -119,7 +119,7 @@ class Search:
         recipe: str = "synthetic",
     ) -> None:
         self.folder = Path.home() / "nascluster_runs" / name
-        self._machines, self._name = machines, name
+        self._machines, self._name, self._max_children = machines, name, max_children
         self._log = Path.home() / f"{name}.log"
         sizes = {"workers": WORKERS, "replicas": REPLICAS, "shards": SHARDS, "children": CHILDREN}
         flags = sizes | {"child-seconds": CHILD_S} if recipe == "synthetic" else {}
@@ -173,8 +173,9 @@ class Search:
             case Stage.ANY:
                 yield
             case Stage.SAMPLED:
-                before = self._one("SELECT max(id) FROM children")
-                until(lambda: self._one("SELECT max(id) FROM children") > before, "a new batch", pause_s=0)
+                before, last = self._one("SELECT max(id) FROM children"), self._max_children
+                if before < last:  # else all were sampled before this kill was due, on a slow machine
+                    until(lambda: self._one("SELECT max(id) FROM children") > before, "a new batch", pause_s=0)
                 yield
             case Stage.RUNNING:
                 until(lambda: self._one("SELECT count(*) FROM attempts WHERE ended_at IS NULL"), "a child in training")

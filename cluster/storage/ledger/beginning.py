@@ -1,5 +1,6 @@
 """Writes the ledger of a run that goes on from the beginning of another one: a copy of that one's rows until then."""
 
+import errno
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
@@ -51,7 +52,18 @@ def write_beginning(path: Path, source: sqlite3.Connection, rows: FirstRows) -> 
         path: of the new ledger.
         source: the other run's ledger.
         rows: of it.
+
+    Raises:
+        OSError: the new ledger cannot be written.
     """
+    try:
+        _write(path, source, rows)
+    except sqlite3.OperationalError as error:  # not of the source, which was just read as a whole
+        raise OSError(errno.EIO, str(error)) from error
+    mark_begun(path)
+
+
+def _write(path: Path, source: sqlite3.Connection, rows: FirstRows) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
@@ -66,7 +78,6 @@ def write_beginning(path: Path, source: sqlite3.Connection, rows: FirstRows) -> 
         _insert(db, "batches", _batches(source, rows))
         put(db, **_values(source, db, rows))
         db.execute("COMMIT")
-    mark_begun(path)
 
 
 def _rows(db: sqlite3.Connection, table: str) -> Iterator[dict[str, Any]]:

@@ -147,10 +147,18 @@ class Ledger:
         with self._transaction() as db:
             put(db, workers=workers)
 
-    def end(self, state: str, message: str = "") -> None:
-        """Record that the run is `finished`, `stopped` or `failed`, with the reason."""
+    def end(self, state: str, message: str = "", since: float | None = None) -> None:
+        """Record that the run is `finished`, `stopped` or `failed`, with the reason.
+
+        Args:
+            state: one of these.
+            message: the reason.
+            since: when this start of the run's driver was begun, as Unix time: if the run itself was not begun since
+                then, it has used no time, and the pause before does not count.
+        """
         with self._transaction() as db:
-            put(db, state=state, message=message, beat_at=self._clock())
+            paused = since is not None and run_values(db).get("started_at", since) < since
+            put(db, state=state, message=message, **({} if paused else {"beat_at": self._clock()}))
 
     def record_test(self, test: FinalTest) -> bool:
         """Record a finished network's metric on the test data, durably; `False` if one was recorded before."""

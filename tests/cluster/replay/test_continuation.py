@@ -20,6 +20,7 @@ from cluster.replay.record import read_record
 from cluster.replay.replay import replay, replay_to_states
 from cluster.replay.until import beginning_of
 from cluster.runners.driver import execute
+from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries.continued import continued
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
@@ -169,6 +170,33 @@ def test_an_interrupt_while_it_is_made_leaves_nothing(recorded: RunFolder, place
     with pytest.raises(KeyboardInterrupt):
         execute(plan.config, new, Console(quiet=True), fill)
     assert [path.name for path in new.path.parent.iterdir()] == ["run"]
+
+
+def test_a_ledger_that_cannot_be_written_is_told_of_the_new_run(recorded: RunFolder) -> None:
+    plan, ends = planned(recorded, "run-then")
+    new = RunFolder(recorded.path.parent / "run-then")
+
+    def fill(draft: RunFolder) -> None:
+        draft.ledger.mkdir()
+        plan.fill(draft, ends)
+
+    with pytest.raises(RunFolderError, match="run-then cannot be created: unable to open database file"):
+        new.create(plan.config, fill)
+    assert [path.name for path in new.path.parent.iterdir()] == ["run"]
+
+
+def test_a_run_that_goes_on_has_options_of_its_own_from_there_only(
+    recorded: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = goes_on(recorded, 5, "searcher.entropy-bonus=2.0")
+    for until in (1, 5):
+        goes_on(new, until, "max-children=14", name="again", status=2)
+        assert (
+            f"`--until` must be above 5, from where on the run 'run-then' has options of its own, got {until}:"
+            " until then it is the run 'run', from which another one can go on"
+        ) in capsys.readouterr().err
+    again = goes_on(new, 6, "max-children=14", name="again").read_config()
+    assert (again.searcher_options.__dict__["entropy_bonus"], again.max_children) == (2.0, 14)
 
 
 def test_commands_say_where_a_run_comes_from(recorded: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -424,3 +424,17 @@ class LedgerMachine(RuleBasedStateMachine):
 
 TestLedgerMachine = LedgerMachine.TestCase
 TestLedgerMachine.settings = settings(max_examples=40, stateful_step_count=25)
+
+
+def test_an_end_before_the_run_was_begun_again_takes_no_time(tmp_path: Path) -> None:
+    now = iter((100.0, 110.0, 501.0, 600.0, 605.0))
+    with closing(Ledger(tmp_path / "ledger.sqlite", seed=3, max_children=10, clock=lambda: next(now))) as ledger:
+        ledger.begin(workers=1)  # at 100
+        ledger.end("stopped", since=99.0)  # at 110
+        ledger.end("stopped", "interrupted", since=500.0)  # a start that was interrupted before it began the run
+        with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as db:
+            values = dict(db.execute("SELECT key, value FROM run").fetchall())
+            assert (values["started_at"], values["beat_at"], values["message"]) == (100.0, 110.0, "interrupted")
+        ledger.begin(workers=1)
+        with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as db:
+            assert dict(db.execute("SELECT key, value FROM run").fetchall())["seconds_before"] == 10.0
