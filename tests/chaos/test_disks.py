@@ -22,6 +22,7 @@ from ps.errors import NotDurable
 from ps.local import LocalStore
 from ps.store import Push
 from tests.chaos.script import assert_each_applied_once, pushes_of
+from tests.clock import Clock
 from tests.contracts.parameter_store import sgd_layout
 
 PAGE = 4096
@@ -223,16 +224,6 @@ def operations(batches: int) -> Iterator[Operation]:
 def outcome(child: int) -> Outcome:
     failure = Failure(cause=Cause.CRASHED, message="why " * 200) if child % 3 == 0 else None
     return Outcome(curve=(0.5,) * 20, seconds=2.0, parameters=10, flops=20, seed=child, failure=failure)
-
-
-@dataclass
-class Clock:
-    """Time moves when the test says so."""
-
-    now: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass

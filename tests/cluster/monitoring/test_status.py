@@ -21,16 +21,10 @@ from cluster.storage.locks import writing
 from cluster.storage.run_folder import RunFolder
 from controller.searcher import Proposal
 from controller.spaces.convolutional import ConvolutionalSpace
+from tests.clock import Clock
 
 SPACE = ConvolutionalSpace(initial_depth=1)
 CONFIG = RunConfig(max_children=20, topology=Topology(replicas=3, shards=2, children=4))
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from cluster.search.evaluator import Assignment, Evaluator
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.run_folder import RunFolder
 from controller.searcher import Proposal
+from tests.clock import Clock
 from tests.cluster.finish.searches import SEARCH, Interrupted, finish, recorded_tests, rows
 from tests.command_line import nascluster
 from tests.contracts.evaluator import EvaluatorContract, architecture, assignment
@@ -34,16 +35,9 @@ CONFIG = RunConfig(
 POLICY = FailurePolicy(max_attempts=3, by_cause=parse_failure_policy(""))
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(now=0.0)
 
 
 @pytest.fixture

@@ -15,19 +15,12 @@ from ps.shard.durable_shard import DurableShard
 from ps.shard.messages import ShardPush
 from ps.shard.snapshot import SnapshotFile
 from ps.store import Layout
+from tests.clock import Clock
 from tests.contracts.parameter_store import sgd_layout
 
 
 def layout(mode: Any) -> Layout:
     return replace(sgd_layout(shards=1), consistency=Consistency(mode=mode, members=("a", "b"), lease_s=10))
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def started(mode: str, clock: Clock, directory: Path | None, interval_s: float = 0.0) -> DurableShard:
@@ -53,17 +46,17 @@ def test_a_silent_member_is_waited_for_until_its_lease_expires(tmp_path: Path):
     clock = Clock()
     shard = started("ssp", clock, tmp_path)
     push(shard, "a")
-    clock.now_s += 9
+    clock.now += 9
     assert held_back(shard, "a")
-    clock.now_s += 1
+    clock.now += 1
     assert not held_back(shard, "a")
     shard.renew_leases(["b", "stranger"])
     assert held_back(shard, "a"), "b has renewed its lease"
     for _ in range(5):
-        clock.now_s += 8
+        clock.now += 8
         shard.renew_leases(["b"])
         assert held_back(shard, "a")
-    clock.now_s += 10
+    clock.now += 10
     assert not held_back(shard, "b"), "a pull renews it, too"
     assert held_back(shard, "a")
 
@@ -80,11 +73,11 @@ def test_a_restart_renews_every_lease(tmp_path: Path):
     clock = Clock()
     shard = started("ssp", clock, tmp_path)
     push(shard, "a")
-    clock.now_s += 10
+    clock.now += 10
     assert not held_back(shard, "a")
     shard = DurableShard(layout("ssp"), 0, tmp_path, clock=clock)
     assert held_back(shard, "a")
-    clock.now_s += 10
+    clock.now += 10
     assert not held_back(shard, "a")
 
 
@@ -93,7 +86,7 @@ def test_a_round_that_ends_by_a_lease_is_on_disk_before_it_is_visible(tmp_path: 
     clock = Clock()
     shard = started("sync", clock, tmp_path)
     assert push(shard, "a") == 0
-    clock.now_s += 10
+    clock.now += 10
     assert shard.pull(clients=[client]).version == 1
     resumed = DurableShard(layout("sync"), 0, tmp_path, clock=clock)
     assert resumed.pull().version == 1
@@ -104,7 +97,7 @@ def test_a_round_whose_end_cannot_be_written_has_not_ended(tmp_path: Path, monke
     clock = Clock()
     shard = started("sync", clock, tmp_path)
     push(shard, "a")
-    clock.now_s += 10
+    clock.now += 10
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -163,7 +156,7 @@ def test_while_writes_fail_reading_works_and_nothing_changes(tmp_path: Path, mon
     with monkeypatch.context() as patch:
         patch.setattr(SnapshotFile, "write", full)
         shard._write_if_dirty()
-        clock.now_s += 10
+        clock.now += 10
         assert shard.pull().version == 0
         with pytest.raises(NotDurable, match="No space left"):
             shard.leave("b")
