@@ -7,9 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from cluster.search.origin import Origin
 from cluster.search.records import Batch, BatchResult
-from cluster.search.replica import Replica, children_of, client, view_of
+from cluster.search.replica import Replica, children_of, client, origin_of_view, view_of
 from controller.searcher import ChildRecord, Searcher, Update, View
 from ps.errors import TooFarAhead
 from ps.identifiers import MAX_NOTE_LENGTH
@@ -86,15 +85,7 @@ def _learn(
         checksum = checksum_of(update.gradients) if replica.records_origins else 0
     if not replica.records_origins:
         return update, ""
-    known, unknown = seen.known()
-    note = Origin(
-        versions=snapshot.versions,
-        incarnations=snapshot.incarnations,
-        completed=seen.completed,
-        known=known,
-        unknown=unknown,
-        checksum=checksum,
-    ).to_text()
+    note = replace(origin_of_view(snapshot, seen), checksum=checksum).to_text()
     return update, note if len(note) <= MAX_NOTE_LENGTH else ""
 
 

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from child_trainer.outcome import Outcome
 from cluster.search.evaluator import Evaluator
+from cluster.search.origin import Origin
 from cluster.search.records import Batching, ReplicaLedger
 from cluster.search.seeding import derive
 from cluster.search.views import ViewChildren
@@ -91,6 +92,18 @@ def client(index: int) -> str:
 def children_of(replica: Replica, completed: int | None = None) -> ViewChildren:
     """Return the children as the replica's searcher sees them now, or when so many had ended, a moment ago."""
     return ViewChildren(replica.ledger, replica.history, completed)
+
+
+def origin_of_view(snapshot: Snapshot, children: ViewChildren) -> Origin:
+    """Return what a view shows of the shards and the children, once the searcher has looked at it."""
+    known, unknown = children.known()
+    return Origin(
+        versions=snapshot.versions,
+        incarnations=snapshot.incarnations,
+        completed=children.completed,
+        known=known,
+        unknown=unknown,
+    )
 
 
 def view_of(replica: Replica, snapshot: Snapshot, children: ViewChildren, step: str, *place: int) -> View:

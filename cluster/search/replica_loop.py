@@ -14,9 +14,8 @@ from child_trainer.supernets.jobs import Steps
 from cluster.search.evaluator import Assignment, assignment_of
 from cluster.search.learning import last_batch_of, learn_from, pull
 from cluster.search.needed_weights import unneeded_weights
-from cluster.search.origin import Origin
 from cluster.search.records import Batch, Ended, Turn
-from cluster.search.replica import Replica, children_of, client, view_of
+from cluster.search.replica import Replica, children_of, client, origin_of_view, view_of
 from cluster.search.seeding import child_seed
 from cluster.search.views import ViewChildren
 from controller.searcher import Child, ChildRecord, Proposal, View, is_exclusive
@@ -107,16 +106,7 @@ def _origin(replica: Replica, snapshot: Snapshot, children: ViewChildren, step: 
     """Return what the ledger is to say of a view from which children were proposed."""
     if not replica.records_origins:
         return ""
-    known, unknown = children.known()
-    return Origin(
-        versions=snapshot.versions,
-        incarnations=snapshot.incarnations,
-        completed=children.completed,
-        known=known,
-        unknown=unknown,
-        step=step,
-        asked=asked,
-    ).to_text()
+    return replace(origin_of_view(snapshot, children), step=step, asked=asked).to_text()
 
 
 def _wait(replica: Replica, asked: Asked) -> Generator[None, None, None]:
