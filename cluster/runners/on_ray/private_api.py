@@ -50,8 +50,9 @@ ANSWER_TIMEOUT_S = 5.0
 
 
 def reload_settings() -> None:
-    """Have Ray read its settings (`RAY_AUTH_MODE` and others) from the environment again, as at its import."""
+    """Have Ray read its settings (`RAY_AUTH_MODE` and others) and its token again, as at its import and first call."""
     _RAYLET.Config.initialize("")
+    _RAYLET.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def job_config(folders: Sequence[str]) -> Any:

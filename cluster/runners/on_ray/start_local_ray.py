@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 from cluster.placement.versions import code_folders
-from cluster.runners.on_ray.private_api import lean_nodes
+from cluster.runners.on_ray.private_api import lean_nodes, reload_settings
 from cluster.runners.on_ray.probe_head import ClusterError
 
 TOO_SLOW = "timed out during startup"
@@ -111,6 +111,7 @@ def start_ray(cores: int, report: Callable[[str], object], **options: Any) -> st
     """
     for name, value in {WORKER_NICENESS: "0", **RETRIES}.items():
         os.environ.setdefault(name, value)
+    reload_settings()  # its processes read the token anew, and this one may hold that of an earlier Ray
     before = child_processes()
     for last in (False, True):
         try:
@@ -125,9 +126,9 @@ def start_ray(cores: int, report: Callable[[str], object], **options: Any) -> st
                 )
             return context.address_info["address"]
         except Exception as error:  # Ray has no type of its own for it
+            kill_processes(child_processes() - before)  # Ray does not end the processes that it has started
             if TOO_SLOW not in str(error):
                 raise
-            kill_processes(child_processes() - before)  # Ray does not end the processes that it has started
         if not last:
             report("Ray did not start within its 30 s, as this machine is busy; trying again ...")
     raise ClusterError("Ray did not start within its 30 s, twice: this machine is too busy, or has too little memory")

@@ -89,6 +89,20 @@ def test_reload_settings(cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert get_authentication_mode() == before
 
 
+def test_reload_settings_reads_the_token_again(cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._raylet import AuthenticationTokenLoader
+
+    loader = AuthenticationTokenLoader.instance()
+    before = loader.get_raw_token()
+    with monkeypatch.context() as patch:
+        patch.setenv("RAY_AUTH_TOKEN", "another" * 5)
+        assert loader.get_raw_token() == before
+        private_api.reload_settings()
+        assert loader.get_raw_token() == "another" * 5
+    private_api.reload_settings()
+    assert loader.get_raw_token() == before
+
+
 def test_job_config() -> None:
     """What processes then import is in `test_start_local_ray.py`."""
     config = private_api.job_config(["/ours", "/theirs"])

@@ -71,13 +71,41 @@ def test_the_second_failure_is_raised(begun: list[subprocess.Popen[bytes]], monk
     assert [process.wait(timeout=5) for process in begun] == [-9, -9]
 
 
-def test_what_else_is_wrong_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_else_is_wrong_is_not_tried_again_and_nothing_stays_of_it(
+    begun: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def init(**_: object) -> None:
-        raise RuntimeError("Maybe you called ray.init twice by accident?")
+        begun.append(subprocess.Popen(["sleep", "60"]))
+        raise RuntimeError("Failed to start GCS.")
 
     monkeypatch.setattr(ray, "init", init)
-    with pytest.raises(RuntimeError, match="twice by accident"):
+    with pytest.raises(RuntimeError, match="Failed to start GCS"):
         start_ray(2, lambda _: None)
+    assert [process.wait(timeout=5) for process in begun] == [-9]
+
+
+TWO_TOKENS = """
+import os, ray
+from cluster.runners.on_ray.credentials import make_token
+from cluster.runners.on_ray.start_local_ray import start_ray
+for home in HOMES:
+    os.environ["HOME"] = home
+    make_token(os.environ, home.rjust(32, "-"))
+    start_ray(1, print)
+    print(ray.get(ray.remote(lambda: open(os.path.expanduser("~/.ray/auth_token")).read()).remote()))
+    ray.shutdown()
+"""
+
+
+def test_a_process_that_starts_two_may_have_another_token_the_second_time(tmp_path: Path) -> None:
+    """As a notebook after `ray get-auth-token --generate`: Ray keeps the first token that it has read."""
+    homes = [str(tmp_path / name) for name in ("first", "second")]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"}
+    code = f"HOMES = {homes}\n{TWO_TOKENS}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == [home.rjust(32, "-") for home in homes], done.stderr
 
 
 @pytest.mark.parametrize(("set_by_user", "seen"), [(None, "0"), ("7", "7")])
