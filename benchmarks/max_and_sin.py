@@ -63,7 +63,7 @@ class Found:
         tops: mean validation perplexity of the best 1, 5 and 15 distinct cells.
         different: the distinct cells among the children.
         first: shares of max among the combinations and of sin among the activations of the first children.
-        last: the same of the last children.
+        last: that of the last children.
         used: how often the best cell uses max and sin.
         test: its test perplexity after the longer training; infinite if it diverged.
         seconds: of all trainings of the search.

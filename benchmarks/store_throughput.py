@@ -75,7 +75,7 @@ Times = list[tuple[float, float]]
 
 @dataclass(slots=True)
 class System:
-    """A system in a process of its own, which measures when it is told to."""
+    """A system in a process of its own, which measures on request."""
 
     name: str
     process: subprocess.Popen[str]

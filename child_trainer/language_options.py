@@ -35,7 +35,7 @@ class LanguageOptions:
     learning_rate_decay: float = 1.0
     """What the learning rate is multiplied by at each of these epochs; 1 leaves it as it is."""
     max_vocabulary: int | None = None
-    """Most words that are told apart, the most frequent ones of the training text; unset: all."""
+    """Most words that are distinguished, the most frequent ones of the training text; unset: all."""
 
     def __post_init__(self) -> None:
         check_types(self)

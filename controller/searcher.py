@@ -173,7 +173,7 @@ _FILL = tuple(getattr(ChildRecord, name).__set__ for name in _FILLED)
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """The identity under which the steps of a child change the shared weights, whoever makes them and how often.
+    """The identity under which the steps of a child change the shared weights, wherever and how often they are made.
 
     A replica has as many lanes as it has children with steps at once. The steps along a lane are numbered from 1.
 

@@ -174,7 +174,7 @@ def _ignore(weights: dict[str, Tensor], layer: Node, more: int) -> None:
 
 
 def _follow(weights: dict[str, Tensor], n: Node, inputs: list[Copies | None], shapes: list[Shape]) -> Copies | None:
-    """Change a reader's weights so that it computes the same of copies; return the copies in its own value, if any."""
+    """Change a reader's weights so that it gives the same for copies; return the copies in its own value, if any."""
     if n.op == "concat":
         return _joined(inputs, shapes)
     if n.op in _COMBINE:

@@ -135,7 +135,7 @@ class TaskEntry:
         preparation: how a file of people becomes an image of the task, a sentence; empty if it reads none.
         licence: of the data, for who passes a trained network on.
         completed: returns the options with what follows from the data in a folder, without reading much of it; raises
-            `TaskError` if that cannot be told. `None`: they are complete.
+            `TaskError` if that is unknown. `None`: they are complete.
         files: returns the size in bytes of each file that its complete options mean, by its path in the folder of the
             data; raises `TaskError` if a folder cannot be read. `None`: its runs need not know their data again.
         uses: whether a file is one of these, by its path; needed with `files`.

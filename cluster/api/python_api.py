@@ -257,7 +257,7 @@ def evaluate(architectures: object, *, show: bool = True, **options: object) -> 
             (`Run.best`), and of paths of files and folders; or one of these.
         show: print the progress.
         options: flags of `nascluster evaluate`, with underscores: `task="digits", name="loop", epochs=2`. What a run of
-            this name has evaluated before is told at once, and not trained again.
+            this name has evaluated before is returned at once, and not trained again.
 
     Returns:
         For each architecture, in their order, the object that `nascluster evaluate --json` prints: a dict with the keys

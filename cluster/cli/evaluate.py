@@ -37,7 +37,7 @@ def evaluate(arguments: list[str]) -> int:
         --task is needed, and without other flags the training is that of `python -m child_trainer`.
 
         The run has a name (unset: a new one). Another call of this --name adds to it, with the same task
-        and budget; what it has evaluated before, by the architecture's canonical id, is told at once ("known": true)
+        and budget; what it has evaluated before, by the architecture's canonical id, is printed at once ("known": true)
         and not trained again, nor is what has failed. After a kill or Ctrl-C the same call goes on. Of two calls of one
         name at once the second is refused.
 

@@ -234,7 +234,7 @@ class RunConfig:
         if not (self.searcher_entry.learns_from_any or own_files.is_own(self.searcher)):
             able = ", ".join(name for name, entry in SEARCHERS.items() if entry.learns_from_any)
             raise ValueError(
-                "`start_with` is for searchers that learn from any architecture, whoever proposed it"
+                "`start_with` is for searchers that learn from any architecture, also one that they did not propose"
                 f" ({able}); {self.searcher!r} learns only from its own"
             )
         _ = self._start

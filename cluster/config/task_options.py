@@ -61,7 +61,7 @@ class TaskOptions:
                 object.__setattr__(self, "options", self._completed(entry))
 
     def check_complete(self) -> None:
-        """Raise `ValueError` if the options lack what follows from the data, and that cannot be told."""
+        """Raise `ValueError` if the options lack what follows from the data, and that is unknown."""
         entry = self.entry
         if entry.completed is not None:
             self._completed(entry)

@@ -1,4 +1,4 @@
-"""Looks at the test data, once for each finished network: what it reaches is recorded before anybody is told."""
+"""Looks at the test data, once for each finished network: what it reaches is recorded before it is printed."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -77,8 +77,8 @@ def look_once(
             _refuse_second(folder, network.child_id)
     except LedgerError as error:
         raise RunFolderError(
-            f"the test of {what} cannot be recorded in {folder.ledger} ({error}), so that it is not told: mend the disk"
-            " or make room, and the same command goes on"
+            f"the test of {what} cannot be recorded in {folder.ledger} ({error}), so that it is not shown: mend the"
+            " disk or make room, and the same command goes on"
         ) from error
     return test
 
@@ -110,7 +110,7 @@ class Tests(NamedTuple):
 def tested(folder: RunFolder, config: RunConfig, report: Report) -> Tests:
     """Test the networks of a run that have not been tested, and return the tests of all.
 
-    No test is told before all are recorded, for a run in an object store also there. A network that cannot be tested
+    No test is printed before all are recorded, for a run in an object store also there. A network that cannot be tested
     keeps no other one from its test.
 
     Args:
@@ -138,7 +138,7 @@ def tested(folder: RunFolder, config: RunConfig, report: Report) -> Tests:
         if not is_copied(folder):
             raise RunFolderError(
                 f"the tests of the run {folder.name!r} are on this machine only, as {folder.place} has not all of them,"
-                " so that they are not told: once it can be written, the same command goes on"
+                " so that they are not shown: once it can be written, the same command goes on"
             )
     with reading(folder) as db:
         return Tests(final_tests(db), untested)

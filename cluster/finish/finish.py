@@ -57,7 +57,7 @@ def finish(request: Request, console: Console) -> Finished | Unfinished:
             f" `{search.command('stop')}`"
         )
     plan = make_plan(request, search)
-    check_test_data(plan.base.task)  # now, rather than after days of training, it is told if it is missing
+    check_test_data(plan.base.task)  # missing data is reported now, rather than after days of training
 
     def report(text: str) -> None:
         console.print(text, markup=False, highlight=False)

@@ -165,7 +165,7 @@ def _row(folder: RunFolder, size: int | None, now: float) -> RunRow:
             seconds=values.get("seconds_before", 0.0) + alive,
             unknown=(*known.unknown, *([newer] if newer else [])),
         )
-    _ = row.to_json(), row.texts()  # a value of the ledger that cannot be told is found here
+    _ = row.to_json(), row.texts()  # a value of the ledger that cannot be shown is found here
     return row
 
 

@@ -80,7 +80,7 @@ class GpuSharing:
 
         Args:
             gpu: on which it would train.
-            expected_bytes: memory that its training is expected to allocate; `None` if that cannot be told.
+            expected_bytes: memory that its training is expected to allocate; `None` if that is unknown.
             too_small: the largest part in which it ran out of memory.
         """
         needed = math.inf if expected_bytes is None else expected_bytes * HEADROOM

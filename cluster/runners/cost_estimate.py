@@ -26,7 +26,7 @@ CORE_FLOPS = 5e10
 """Floating-point operations a second with which one core trains: small networks in float32, as measured here."""
 
 GPU_FLOPS = 5e12
-"""The same of a GPU; small networks use a fraction of its peak."""
+"""Such operations of a GPU; small networks use a fraction of its peak."""
 
 PASSES = 3
 """Cost of a training step in forward passes: one forward, two backward."""

@@ -13,9 +13,9 @@ MAX_KNOWN = 4096
 
 
 def memory_predictor(config: RunConfig) -> Callable[[Assignment], int | None]:
-    """Return the function that predicts the bytes that a child allocates; `None` where they cannot be told.
+    """Return the function that predicts the bytes that a child allocates; `None` where they are unknown.
 
-    They can be told of image classifiers, trained from scratch or from a parent's weights. A language model, and a job
+    They are known of image classifiers, trained from scratch or from a parent's weights. A language model, and a job
     on shared weights, has no prediction, and so gets a whole GPU.
     """
     problem, budget, examples = config.task.entry.problem, config.budget, config.task.entry.examples

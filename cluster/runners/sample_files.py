@@ -18,7 +18,7 @@ START = "--start-with"
 """The flag of the architectures that a search begins with, which may name files."""
 
 SUFFIX = ".json"
-"""By which a file is told from decisions."""
+"""The suffix by which a file is distinguished from decisions."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

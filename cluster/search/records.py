@@ -136,7 +136,7 @@ class GpuUse:
     Attributes:
         gpu: the GPU's name.
         share: the part of it.
-        predicted_bytes: memory that the training was predicted to allocate; `None` if that cannot be told.
+        predicted_bytes: memory that the training was predicted to allocate; `None` if that is unknown.
     """
 
     gpu: str

@@ -1,8 +1,8 @@
 """A child's steps on the shared weights: pull, compute, push. Knows neither Ray nor the clock.
 
-Each step changes the weights exactly once, and the strengths if it learns them, whoever makes the child's steps, and
-however often: each of its pushes has the identity of the child's lane and the step's number on it, by which the shards
-know that they have applied it.
+Each step changes the weights exactly once, and the strengths if it learns them, in whichever workers and
+however often the child's steps are made: each of its pushes has the identity of the child's lane and the step's number
+on it, by which the shards know that they have applied it.
 """
 
 from collections.abc import Callable, Mapping, Sequence

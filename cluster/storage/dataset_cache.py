@@ -116,7 +116,7 @@ def with_file_list(options: TaskOptions) -> TaskOptions:
             files = {name: found.size for name, found in stored.items() if entry.uses(options.options, name)}
         else:
             files = entry.files(options.options, Path(data))
-    except (TaskError, StorageError):  # whoever needs the data says so
+    except (TaskError, StorageError):  # the part that needs the data says so
         return options
     return replace(options, file_list=packed(files))
 

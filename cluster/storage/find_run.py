@@ -75,7 +75,7 @@ def local_runs(storage_path: Path) -> list[str]:
 
 
 def _is_run(folder: RunFolder) -> bool:
-    """Return whether a folder is that of a run, or may be: one that cannot be read is told as damaged."""
+    """Return whether a folder is that of a run, or may be: one that cannot be read is reported as damaged."""
     try:
         return folder.is_run()
     except OSError:

@@ -14,7 +14,7 @@ class StartWith:
     All that is optional for searchers is the searcher's own.
 
     Args:
-        searcher: goes on. It must learn from any architecture in the history, whoever proposed it.
+        searcher: goes on. It must learn from any architecture in the history, also one that it did not propose.
         space: of both.
         given: the architectures.
 

@@ -45,7 +45,7 @@ class SharedCalls(Generic[_Member, _Result]):
 
         Args:
             kind: calls of different kinds are not shared, and do not wait for each other.
-            member: who calls, which `make` is told.
+            member: the caller, which is passed to `make`.
             make: makes the call, and returns the result of each member.
 
         Raises:

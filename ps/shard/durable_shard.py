@@ -158,7 +158,7 @@ class DurableShard:
     def open_batch(self) -> Batch | None:
         """Lock the shard and apply all queued pushes; return `None`, and lock nothing, if there are none.
 
-        Whoever has the batch calls `complete`, makes its state durable, and calls `close_batch`. Only one thread at a
+        The caller then calls `complete`, makes its state durable, and calls `close_batch`. Only one thread at a
         time may open batches of several shards.
         """
         self._lock.acquire()

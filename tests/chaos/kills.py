@@ -168,7 +168,7 @@ class Search:
 
     @contextmanager
     def _at(self, moment: Stage | Push) -> Iterator[None]:
-        """Keep everything as it is at this moment, by stopping whoever would go on, while the block lasts."""
+        """Keep everything as it is at this moment, by stopping all that would go on, while the block lasts."""
         match moment:
             case Stage.ANY:
                 yield

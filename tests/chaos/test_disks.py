@@ -228,7 +228,7 @@ def outcome(child: int) -> Outcome:
 
 @dataclass
 class Twins:
-    """A ledger on the small disk, and one elsewhere that is told only of what the first has recorded."""
+    """A ledger on the small disk, and one elsewhere that gets only what the first has recorded."""
 
     disk: Disk
     elsewhere: Path
@@ -254,7 +254,7 @@ class Twins:
         assert operation(self.ledger) == operation(self._twin)
 
     def assert_exactly_recorded(self) -> None:
-        """Whoever opens what a crash would leave, or asks the ledger, finds what has returned and nothing else."""
+        """A ledger opened after a crash, like the running one, has all calls that have returned, and nothing else."""
         crashed = image(self._path.parent, self.elsewhere / "image") / "ledger.sqlite"
         Ledger(crashed, 3, 10_000, self.clock).close()
         assert rows(crashed) == rows(self.elsewhere / "twin.sqlite")

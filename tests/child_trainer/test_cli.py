@@ -284,7 +284,7 @@ def test_a_checkpoint_that_cannot_be_written_is_refused(small, tmp_path, capsys)
 def test_every_option_of_a_language_model_and_of_a_budget_has_a_flag():
     for options in (LanguageOptions, SyntheticOptions, Regime):
         assert field_docs(options).keys() == {f.name for f in fields(options)}
-    # Seconds are for searches: whoever trains by hand has Ctrl-C.
+    # Seconds are for searches: a user who trains by hand has Ctrl-C.
     assert BUDGET_HELP.keys() == {f.name for f in fields(Budget)} - {"max_seconds", "regime"}
 
 

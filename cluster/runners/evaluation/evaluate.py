@@ -1,4 +1,4 @@
-"""Evaluates given architectures, each once: what this run knows is told, and the rest is trained."""
+"""Evaluates given architectures, each once: what this run knows is returned, and the rest is trained."""
 
 import threading
 from collections.abc import Sequence
@@ -130,7 +130,7 @@ def _results(
     submitted: Sequence[Submitted], made: Plan, rows: Sequence[EvaluatedRow], status: Status | None
 ) -> list[dict[str, Any]]:
     by_id = {row.architecture_id: row for row in rows}
-    told = set(made.known)
+    known_ids = set(made.known)
     results: list[dict[str, Any]] = []
     for number, (each, architecture_id) in enumerate(zip(submitted, made.ids, strict=True)):
         if architecture_id is None:
@@ -140,8 +140,8 @@ def _results(
         if row is None or row.outcome is None:
             results.append(_result(architecture_id, each.source, PENDING, failure=_why_pending(status)))
             continue
-        known = architecture_id in told
-        told.add(architecture_id)
+        known = architecture_id in known_ids
+        known_ids.add(architecture_id)
         results.append(_ended(architecture_id, each.source, row.child_id, row.outcome, known=known))
     return results
 

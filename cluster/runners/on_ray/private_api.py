@@ -40,7 +40,7 @@ _AGENT_PORTS = (
 )
 _AGENT_COMMAND = "--dashboard_agent_command="
 _NO_PORT = -1
-_CHOSEN_PORTS = 20_000, 30_000  # below those that Linux gives to whoever asks for any
+_CHOSEN_PORTS = 20_000, 30_000  # below those that Linux gives to a process that asks for any
 
 ANSWER_TIMEOUT_S = 5.0
 """Timeout for one answer of the head to `connect_to_head` and `pending_demands`."""

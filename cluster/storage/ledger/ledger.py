@@ -91,7 +91,7 @@ class Ledger:
         """Make several calls in one transaction, and return what each returns, once all of it is durable.
 
         So many callers share one write to the disk. Returns `None` if a call raised an error: then none of them has
-        changed anything, and whoever makes them one by one learns which it was.
+        changed anything, and a caller that makes them one by one learns which it was.
         """
         try:
             with self.together():

@@ -74,7 +74,7 @@ class Evidence(HistoryState):
     @property
     def settings(self) -> Settings | None:
         """The surrogate's settings, or `None` with fewer than 2 children with a reward."""
-        # They are chosen when they are asked for: whoever reads a long history needs the last ones only.
+        # They are chosen when they are asked for: a reader of a long history needs the last ones only.
         if self._settings is None and self._num_chosen_from:
             points = _thinned(self._judged[: self._num_chosen_from], self._options.max_points)
             inputs = matrix(self._encode(child.tokens) for child in points)

@@ -142,7 +142,7 @@ def test_the_benchmark_has_15625_cells_of_6466_structures(folder: Path, benchmar
 
 
 def test_the_benchmarks_best_cells_are_the_published_ones(benchmark: Table) -> None:
-    """Spec: the optimum of the test accuracy is 94.37 %, and no search by 12 epochs is told of it."""
+    """Spec: the optimum of the test accuracy is 94.37 %, and no search by 12 epochs sees it."""
     best = max(benchmark.answers.values(), key=lambda answer: answer.test or 0)
     assert best.test == pytest.approx(0.9437333)
     assert benchmark.test_metric(network(cell_from_name(BEST))) == best.test

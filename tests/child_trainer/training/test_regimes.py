@@ -262,7 +262,7 @@ def test_batch_normalisation_has_the_regimes_constants(digits):
 
 
 def test_a_networks_own_constants_go_before_the_regimes(digits):
-    """Whoever builds it, as its weights mean nothing with others."""
+    """At each place that builds it, as its weights mean nothing with others."""
     nodes = (node("a", "conv", "image", filters=4, height=3, width=3),)
     own = Architecture("feedforward", nodes, ("a",), (("learning_rate", 0.1), ("norm_epsilon", 1e-2)))
     network = build(own, digits, regime=Regime(norm_epsilon=1e-3, norm_momentum=0.2))

@@ -1,4 +1,4 @@
-"""The looks of finished networks at the test images: one each, recorded before it is told."""
+"""The looks of finished networks at the test images: one each, recorded before it is printed."""
 
 import shutil
 import sqlite3
@@ -80,7 +80,7 @@ def test_a_test_is_recorded_before_it_is_told(finished: Path, tmp_path: Path) ->
     ledger = Ledger(folder.ledger, config.seed, config.max_children)
     with reading(folder) as db:
         network = finished_networks(db)[0]
-    with pytest.raises(ValueError, match=r"cannot be recorded in .*disk is full\), so that it is not told"):
+    with pytest.raises(ValueError, match=r"cannot be recorded in .*disk is full\), so that it is not shown"):
         look_once(ledger, folder, network, ImageJudge(config))
     ledger.close()
     assert recorded_tests(tmp_path) == []

@@ -142,7 +142,7 @@ def test_a_stage_that_has_ended_at_a_ceiling_goes_on_with_a_higher_one(
 
 
 def test_a_search_in_an_object_store_is_finished_there(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The tests are in the store before they are told: without this machine's copies nothing is lost."""
+    """The tests are in the store before they are printed: without this machine's copies nothing is lost."""
     place = f"file://{tmp_path}/store"
     assert nascluster(*SEARCH, "--storage-path", place) == 0
     words = ("finish", "search", "--storage-path", place, "--top", 1, "--seeds", 1, "--epochs", 1, "--json")

@@ -50,7 +50,7 @@ def _port(file: Path) -> int:
 
 
 class Tab:
-    """The browser's one page, and all events that it told of."""
+    """The browser's one page, and all events that it has sent."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
@@ -103,7 +103,7 @@ class Tab:
 
 
 async def open_tab(session: aiohttp.ClientSession, port: int) -> Tab:
-    """The browser's page, with everything told that can be."""
+    """The browser's page, with all of its events switched on."""
     async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
         pages = [target for target in await answer.json(content_type=None) if target["type"] == "page"]
     tab = Tab(await session.ws_connect(pages[0]["webSocketDebuggerUrl"], max_msg_size=0))

@@ -126,7 +126,7 @@ def test_a_next_state_is_in_its_own_box_not_in_its_readers() -> None:
         node("out", "add", ("w", "u")),
     )
     found = drawn(Architecture("recurrent", nodes, ("out", "u")))
-    assert len(found.classed("step")) == 3  # else the linear layers are told in the box of the sum
+    assert len(found.classed("step")) == 3  # else the linear layers are named in the box of the sum
     boxes = {box["x"]: float(box["x"] or 0) + float(box["width"] or 0) / 2 for box in found.classed("step")}
     assert all(float(state["x"] or 0) in boxes.values() for state in found.classed("state"))
     assert "next c linear, bias no h" in found.words

@@ -1,4 +1,4 @@
-"""How a run ends: what its last writers bring is waited for, and an interrupt is told what it leaves behind."""
+"""How a run ends: what its last writers bring is waited for, and an interrupt says what it leaves behind."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Searches whose children grow: they begin at their parents' accuracy, whoever dies and wherever it goes on."""
+"""Searches whose children grow: they begin at their parents' accuracy, whatever dies, and wherever it goes on."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""A run whose files have come to harm: what cannot be known or mended is refused before any work, the rest is told."""
+"""A run whose files have come to harm: what cannot be known or mended is refused before any work, the rest reported."""
 
 import shutil
 import sqlite3

@@ -1,4 +1,4 @@
-"""Real workers on Ray that are told to go, killed, stopped, drained or worn: what becomes of their children."""
+"""Real workers on Ray that are preempted, killed, stopped, drained or worn: what becomes of their children."""
 
 import os
 import signal

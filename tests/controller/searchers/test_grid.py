@@ -36,7 +36,7 @@ def view(ended: list[tuple[int, ...]], pending: list[tuple[int, ...]]) -> View:
     )
 
 
-def test_what_has_begun_is_not_proposed_again_whoever_began_it() -> None:
+def test_what_any_replica_has_begun_is_not_proposed_again() -> None:
     samples = list(enumerate_samples(SMALL.decisions(0)))
     assert len(samples) == 12
     searcher = Grid(SMALL, GridOptions())

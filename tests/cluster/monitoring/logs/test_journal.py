@@ -1,4 +1,4 @@
-"""A run's log: what is told of a ledger's changes, once each; where it is written, and how much of it is kept."""
+"""A run's log: its lines on a ledger's changes, once each; where it is written, and how much of it is kept."""
 
 import io
 import json
@@ -225,7 +225,7 @@ def test_a_corrupt_snapshot_is_reported_once(folder: RunFolder, ledger: Ledger) 
 
     LocalStore(sgd_layout(shards=1), folder.shards).close()
     LocalStore(sgd_layout(shards=1), folder.shards).close()
-    fall_back()  # which an earlier start has told
+    fall_back()  # which an earlier start has logged
     console = Console(file=io.StringIO(), width=400)
     journal = Journal("demo", LogOptions(), console)
     said: Any = console.file

@@ -24,7 +24,7 @@ CONFIG = RunConfig(max_children=20, topology=Topology(replicas=3, shards=2, chil
 
 
 class History:
-    """A ledger whose clock is told."""
+    """A ledger whose clock is given."""
 
     def __init__(self, path: Path) -> None:
         self.now = 1000.0

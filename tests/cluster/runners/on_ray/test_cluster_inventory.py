@@ -148,7 +148,7 @@ class Holder:
 
 
 def test_a_draining_node_does_not_end_the_launch(cluster: Machines) -> None:
-    """One that is known to go, and one that was told so after it was surveyed."""
+    """One that is known to drain, and one that began to after it was surveyed."""
     known, since = (cluster.add_node(resources={name: 1}) for name in ("known", "since"))
     until(lambda: {"known", "since"} <= ray.cluster_resources().keys(), "both are there")
     holder: Any = ray.remote(num_cpus=0, resources={"known": 1})(Holder).remote()

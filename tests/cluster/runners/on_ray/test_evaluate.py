@@ -1,4 +1,4 @@
-"""Given architectures on real Ray: the driver is killed, and the same call goes on; a child that hangs is told."""
+"""Given architectures on real Ray: the driver is killed, and the same call goes on; a child that hangs is reported."""
 
 import json
 import os

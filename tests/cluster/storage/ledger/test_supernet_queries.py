@@ -1,4 +1,4 @@
-"""What the displays are told of shared weights, next to plain sums over all children."""
+"""What the displays read of shared weights, next to plain sums over all children."""
 
 import sqlite3
 from collections.abc import Iterator

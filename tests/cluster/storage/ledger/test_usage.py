@@ -24,7 +24,7 @@ GOOD = Outcome(curve=(0.5,), seconds=1.0, parameters=1, flops=1, seed=0)
 
 
 class Run:
-    """A run whose clock stands still unless it is told; it begins at 1,000 s."""
+    """A run whose clock stands still unless a test moves it; it begins at 1,000 s."""
 
     def __init__(self, folder: Path, ceilings: CeilingOptions) -> None:
         self.config = RunConfig(ceilings=ceilings)

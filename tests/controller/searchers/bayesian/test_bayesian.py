@@ -137,7 +137,7 @@ def test_a_target_stands_for_a_reward_between_those_of_the_children(targets: str
 
 @pytest.mark.parametrize("limit", [10, 1_000])
 def test_settings_follow_from_the_history_alone(limit: int) -> None:
-    """An instance that was told step by step and one that sees a history at once, and one that saw another before."""
+    """An instance that got a history step by step, one that sees it at once, and one that saw another before."""
     options = BayesianOptions(max_points=limit)
     histories = [search(random_starts=2).run(30).history, Search(RandomSearch(SPACE)).run(30).history]
     asked = Evidence(options, token_features)

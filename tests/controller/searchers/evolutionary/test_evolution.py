@@ -188,7 +188,7 @@ def test_who_has_no_reward_is_neither_alive_nor_makes_others_die() -> None:
     assert Population(options).after(history) == tuple(judged[-7:])
 
 
-def test_whoever_looks_later_sees_the_same_alive() -> None:
+def test_a_later_reader_sees_the_same_alive() -> None:
     options = EvolutionOptions(population=7, tournament=2, dies="worst")
     history = Search(Evolution(SPACE, options)).run(40).history
     assert Population(options).after(history) == Population(options).after(list(history))

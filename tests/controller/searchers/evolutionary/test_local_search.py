@@ -59,7 +59,7 @@ def test_the_first_climb_starts_at_the_best_of_the_random_ones() -> None:
 
 
 def test_where_it_stands_follows_from_the_history_alone() -> None:
-    """It goes on from the history that it was told last, and from no other: whatever it was asked before."""
+    """It goes on from the history that it got last, and from no other, whatever was asked before."""
     histories = []
     for first in ((0,) * 6, (1,) * 6):
         run = search()

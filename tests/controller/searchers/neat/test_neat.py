@@ -1,4 +1,4 @@
-"""The searcher: generations of consecutive children, whoever asks for them (spec §15)."""
+"""The searcher: generations of consecutive children, whichever replica asks for them (spec §15)."""
 
 import random
 from collections.abc import Callable

@@ -98,7 +98,7 @@ def record(number: int, proposal: Proposal, outcome: Outcome | None = None) -> C
 
 
 class Search:
-    """A search whose children end when it is told so."""
+    """A search whose children end when a test says so."""
 
     def __init__(self, searcher: Any) -> None:
         self.searcher, self.parameters = searcher, initial(searcher)
