@@ -23,7 +23,7 @@ FULL_DISK = 1
 USAGE = """\
 usage: nascluster COMMAND ...
 
-Neural architecture search with reinforcement learning, on Ray or in one process.
+Neural architecture search by the published systems or one of your own, on Ray or in one process.
 
   launch RECIPE [options]   start a search; `nascluster launch RECIPE --help` lists every option
   resume NAME               resume a search that was stopped or killed
