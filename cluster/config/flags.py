@@ -44,6 +44,9 @@ FROM_RUN = (
 )
 """What the help says of the flags that name architectures: see `cluster.runners.retraining`."""
 
+LONG_WORD = 10
+"""Characters up to which no word is broken in an error of tyro's."""
+
 BAD_INPUT = 2
 """Exit status of a command that cannot be carried out as typed."""
 
@@ -65,7 +68,8 @@ def parse(target: Callable[..., T], arguments: list[str], prog: str, **options: 
     except SystemExit as stop:
         if stop.code != BAD_INPUT:
             raise
-        raise UsageError(f"{_sentence(errors.getvalue())} (`{prog} --help` lists the options)") from None
+        sentence = _as_typed(_sentence(errors.getvalue()), arguments)
+        raise UsageError(f"{sentence} (`{prog} --help` lists the options)") from None
 
 
 def parse_run(default: RunConfig, arguments: list[str], recipe: str, description: str | None = None) -> RunConfig:
@@ -220,23 +224,27 @@ def split(arguments: Sequence[str], valued: Collection[str], alone: Collection[s
     """Return the arguments of the command itself, and the flags of a run that follow.
 
     Args:
-        arguments: those of the command line; the ones before the first flag belong to the command.
+        arguments: those of the command line. Words before the first flag belong to the command, and so do words that
+            come after one of its flags and that flag's value: behind a flag of a run they may be its values.
         valued: the command's flags that take a value.
         alone: the command's flags that take none.
     """
-    first = next((place for place, word in enumerate(arguments) if word.startswith("-")), len(arguments))
-    ours, rest = list(arguments[:first]), list(arguments[first:])
-    flags: list[str] = []
+    words, ours, flags = list[str](), list[str](), list[str]()
+    rest, of_run = list(arguments), False
     while rest:
         word = rest.pop(0)
         name = word.partition("=")[0].replace("_", "-")
-        if name not in (*valued, *alone):
+        if name in (*valued, *alone):
+            of_run = False
+            ours.append(word)
+            if name in valued and "=" not in word and rest:
+                ours.append(rest.pop(0))
+        elif of_run or word.startswith("-"):
+            of_run = True
             flags.append(word)
-            continue
-        ours.append(word)
-        if name in valued and "=" not in word and rest:
-            ours.append(rest.pop(0))
-    return ours, flags
+        else:
+            words.append(word)
+    return words + ours, flags
 
 
 def _sentence(box: str) -> str:
@@ -253,6 +261,15 @@ def _sentence(box: str) -> str:
     sentence = re.sub("^Error parsing [\\w.][\\w.-]*: ", "", " ".join(paragraphs[0].split()).rstrip("."))
     sentence = _type_error(sentence, text) or sentence
     return sentence + (f"; did you mean {suggested[1]}?" if suggested else "")
+
+
+def _as_typed(sentence: str, arguments: Sequence[str]) -> str:
+    """Return the sentence with the arguments in it as they were typed: tyro breaks its rows also within a word."""
+    typed = {part for word in arguments for part in (word, word.partition("=")[2]) if len(part) > LONG_WORD}
+    for part in sorted(typed, key=len):
+        pattern = " ?".join(map(re.escape, "".join(part.split())))
+        sentence = re.sub(pattern, lambda _, part=part: part, sentence)
+    return sentence
 
 
 def _type_error(sentence: str, box: str) -> str | None:

@@ -145,7 +145,7 @@ def test_parallel_processes_have_the_results_of_one(
 def test_all_searchers_that_can_are_compared_and_the_others_are_named_with_the_reason(
     compare: Nascluster, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert compare("evolution:population=5", "--all", "--budget", 6, "--seeds", 2) == 0
+    assert compare("--all", "evolution:population=5", "--budget", 6, "--seeds", 2) == 0
     output = capfd.readouterr()
     compared = [line.split(" | ")[0].removeprefix("| ") for line in output.out.splitlines() if line.startswith("| ")]
     told = " ".join(output.err.split())
@@ -236,6 +236,16 @@ def test_a_failed_search_is_named_and_finished_ones_are_kept(
         (
             ["reinforce:controller-units=100000000", *SHORT],
             "'reinforce:controller-units=100000000': the parameters of the searcher cannot be made: use a smaller one",
+        ),
+        (
+            [
+                "--all",
+                *SHORT,
+                "--replicas",
+                2,
+                "reinforce:controller-learning-rate=0.03,entropy-bonus=0.05,queue-size=5",
+            ],
+            "Unrecognized options: reinforce:controller-learning-rate=0.03,entropy-bonus=0.05,queue-size=5 (",
         ),
     ],
 )
