@@ -1,7 +1,6 @@
 """`nascluster launch`: starts a search."""
 
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -43,9 +42,9 @@ def launch(arguments: list[str]) -> int:
         return execute_run(config, folder)
 
 
-def execute_run(config: RunConfig, folder: RunFolder, fill: Callable[[RunFolder], object] = lambda draft: None) -> int:
-    """Run a search to its end and return the exit status; `fill` is as of `execute`."""
+def execute_run(config: RunConfig, folder: RunFolder) -> int:
+    """Run a search to its end and return the exit status."""
     from cluster.runners.driver import EXIT_STATUS, execute
 
-    status = execute(config, folder, Console(), fill)
+    status = execute(config, folder, Console())
     return 1 if status.state == "finished" and not status.finished else EXIT_STATUS[status.state]

@@ -1,7 +1,8 @@
 """`nascluster replay`: computes a finished run again, compares it with its record, and can go on from a point of it."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -89,7 +90,7 @@ def replay(arguments: list[str]) -> int:
         if new is None:
             return 0
         with starting(place):
-            return execute_run(new.config, place, lambda draft: new.fill(draft, states))
+            return execute_run(new.config, replace(place, first_files=partial(new.write, states=states)))
 
     rest = flags_not_among(arguments, ("--then",))
     return parse_command("replay", run, [*rest, "--then", *settings] if settings else rest)

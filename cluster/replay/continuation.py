@@ -43,11 +43,11 @@ class Continuation:
     groups: tuple[ParameterGroup, ...]
     continues: tuple[Continued, ...]
 
-    def fill(self, draft: RunFolder, states: Sequence[ShardState]) -> None:
-        """Write the new run's ledger and shards.
+    def write(self, draft: RunFolder, states: Sequence[ShardState]) -> None:
+        """Write the new run's ledger and shards, the first files of its folder.
 
         Args:
-            draft: the new run's folder, which has no such files.
+            draft: of the new run's folder, without such files.
             states: of the shards at the end of the beginning.
 
         Raises:

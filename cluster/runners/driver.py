@@ -44,16 +44,8 @@ if TYPE_CHECKING:
 EXIT_STATUS = {"finished": 0, "failed": 1, "stopped": 130}
 
 
-def execute(
-    config: RunConfig, folder: RunFolder, console: Console, fill: Callable[[RunFolder], object] = lambda draft: None
-) -> Status:
+def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
     """Run the search in `folder`, which may not exist yet, to its end, an error or Ctrl-C; return its status.
-
-    Args:
-        config: the run's.
-        folder: the run's.
-        console: shows the search.
-        fill: writes what a new folder has from the beginning; see `RunFolder.create`.
 
     Raises:
         ValueError: if this machine or cluster cannot hold the run, another driver runs it, or its object store cannot
@@ -74,7 +66,7 @@ def execute(
     try:
         journal = Journal(folder.name, config.logs, console)
         config = with_latencies(config, journal.report)
-        _drive(config, folder, journal, progress, fill)
+        _drive(config, folder, journal, progress)
         status = read_status(folder, time.time())
         if journal.console:
             try:
@@ -127,13 +119,7 @@ class StartProgress:
         return "interrupted before anything was written"
 
 
-def _drive(
-    config: RunConfig,
-    folder: RunFolder,
-    journal: Journal,
-    progress: StartProgress,
-    fill: Callable[[RunFolder], object],
-) -> None:
+def _drive(config: RunConfig, folder: RunFolder, journal: Journal, progress: StartProgress) -> None:
     """Run the search to its end and record it; raises as `execute`."""
     takeover = _Takeover(folder)
     callbacks = [(name, load_callback(name)) for name in config.callbacks.callback]
@@ -152,7 +138,6 @@ def _drive(
                     takeover,
                     partial(_check_whole, config, folder, progress),
                     partial(_unneeded, config, folder),
-                    fill,
                 )
             )
             progress.begun = True

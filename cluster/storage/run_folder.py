@@ -6,7 +6,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -53,11 +53,13 @@ class RunFolder:
         path: `<storage_path>/<name>`, absolute; for a run in an object store, its working copy on this machine.
         url: the storage path of a run in an object store.
         alive: whether a driver holds the run, as read from the object store; `None`: the folder's lock decides.
+        first_files: writes what a new folder has besides its configuration, into a draft of it; `None`: nothing.
     """
 
     path: Path
     url: str | None = None
     alive: bool | None = None
+    first_files: Callable[["RunFolder"], object] | None = field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -182,12 +184,8 @@ class RunFolder:
                 f" `{self.command('resume')}`, choose another --name, or remove it with `{self.command('remove')}`"
             )
 
-    def create(self, config: RunConfig, fill: Callable[["RunFolder"], object] = lambda draft: None) -> None:
-        """Create the folder with its configuration, atomically.
-
-        Args:
-            config: the run's.
-            fill: writes what else the folder has from the beginning, into a draft of it.
+    def create(self, config: RunConfig) -> None:
+        """Create the folder with its configuration and its first files, atomically.
 
         Raises:
             RunFolderError: it exists, or it cannot be created.
@@ -196,7 +194,8 @@ class RunFolder:
         try:
             draft.mkdir(parents=True)
             (draft / "config.json").write_text(json.dumps(config.to_json(), indent=2) + "\n")
-            fill(replace(self, path=draft))
+            if self.first_files:
+                self.first_files(replace(self, path=draft))
             draft.rename(self.path)
         except OSError as error:
             shutil.rmtree(draft, ignore_errors=True)

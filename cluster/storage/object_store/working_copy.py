@@ -134,7 +134,6 @@ def driving(
     on_lost: Callable[[LeaseLost], object],
     check: Callable[[], object] = lambda: None,
     unneeded: Callable[[], frozenset[int]] = frozenset,
-    fill: Callable[[RunFolder], object] = lambda draft: None,
 ) -> Iterator[None]:
     """Keep every other driver out while the block runs, and copy the run to its object store, if it has one.
 
@@ -145,7 +144,6 @@ def driving(
         on_lost: called, in another thread, if another driver takes over.
         check: called when no other driver can write into the folder, before this one does; may raise to refuse.
         unneeded: returns children whose weights need not be copied; see `Mirror`.
-        fill: see `RunFolder.create`; of a run that is in no object store.
 
     Raises:
         RunFolderError: another driver holds the run, or it cannot be created.
@@ -154,7 +152,7 @@ def driving(
     if folder.url is None:
         is_new = not folder.path.exists()
         if is_new:
-            folder.create(config, fill)
+            folder.create(config)
         with folder.held():
             if not is_new:  # a stop that was requested of a new run is for this driver
                 folder.clear_stop_request()

@@ -141,19 +141,19 @@ def test_a_run_that_was_stopped_before_it_went_on_is_resumed(recorded: RunFolder
     """Killed right after it was made, or stopped before its first child."""
     plan, ends = planned(recorded, "run-then")
     new = RunFolder(recorded.path.parent / "run-then")
-    new.create(plan.config, lambda draft: plan.fill(draft, ends))
+    replace(new, first_files=lambda draft: plan.write(draft, ends)).create(plan.config)
     where = ("--storage-path", str(new.path.parent))
     assert nascluster(["resume", "run-then", *where]) == 0
     assert rows(new) == rows(recorded)
 
     other, ends = planned(recorded, "stopped")
 
-    def fill(draft: RunFolder) -> None:
-        other.fill(draft, ends)
+    def write(draft: RunFolder) -> None:
+        other.write(draft, ends)
         draft.request_stop()
 
-    stopped = RunFolder(recorded.path.parent / "stopped")
-    assert execute(other.config, stopped, Console(quiet=True), fill).sampled == 5
+    stopped = RunFolder(recorded.path.parent / "stopped", first_files=write)
+    assert execute(other.config, stopped, Console(quiet=True)).sampled == 5
     assert nascluster(["resume", "stopped", *where]) == 0
     assert rows(stopped) == rows(recorded)
 
@@ -161,27 +161,27 @@ def test_a_run_that_was_stopped_before_it_went_on_is_resumed(recorded: RunFolder
 @pytest.mark.parametrize("place", ["ledger", "shards"])
 def test_an_interrupt_while_it_is_made_leaves_nothing(recorded: RunFolder, place: str) -> None:
     plan, ends = planned(recorded, "run-then")
-    new = RunFolder(recorded.path.parent / "run-then")
 
-    def fill(draft: RunFolder) -> None:
-        plan.fill(draft, ends if place == "shards" else ())
+    def write(draft: RunFolder) -> None:
+        plan.write(draft, ends if place == "shards" else ())
         raise KeyboardInterrupt
 
+    new = RunFolder(recorded.path.parent / "run-then", first_files=write)
     with pytest.raises(KeyboardInterrupt):
-        execute(plan.config, new, Console(quiet=True), fill)
+        execute(plan.config, new, Console(quiet=True))
     assert [path.name for path in new.path.parent.iterdir()] == ["run"]
 
 
 def test_a_ledger_that_cannot_be_written_is_told_of_the_new_run(recorded: RunFolder) -> None:
     plan, ends = planned(recorded, "run-then")
-    new = RunFolder(recorded.path.parent / "run-then")
 
-    def fill(draft: RunFolder) -> None:
+    def write(draft: RunFolder) -> None:
         draft.ledger.mkdir()
-        plan.fill(draft, ends)
+        plan.write(draft, ends)
 
+    new = RunFolder(recorded.path.parent / "run-then", first_files=write)
     with pytest.raises(RunFolderError, match="run-then cannot be created: unable to open database file"):
-        new.create(plan.config, fill)
+        new.create(plan.config)
     assert [path.name for path in new.path.parent.iterdir()] == ["run"]
 
 
