@@ -135,8 +135,8 @@ def test_the_last_outcome_of_an_actor_that_outlives_the_run_is_in_its_record(
 def test_a_writer_that_does_not_go_is_waited_for_in_vain_but_not_for_ever(
     last_writer_goes: EndsAfter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.runners.driver.READER_TIMEOUT_S", 0.1)
-    monkeypatch.setattr("cluster.runners.driver.WRITERS_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("cluster.runners.end_of_run.READER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("cluster.runners.end_of_run.WRITERS_TIMEOUT_S", 0.1)
     last_writer_goes(2.0)
     folder = run_folder(tmp_path, "demo")
     said = run(folder)

@@ -5,18 +5,18 @@ import signal
 
 import pytest
 
-from cluster.runners import driver
+from cluster.runners.interruption import interruptible
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_signal_that_was_ignored_does_not_stop_a_search(number: signal.Signals) -> None:
     before = signal.signal(number, signal.SIG_IGN)
     try:
-        with driver._interruptible():
+        with interruptible():
             os.kill(os.getpid(), number)
         assert signal.getsignal(number) is signal.SIG_IGN
         signal.signal(number, signal.SIG_DFL)
-        with pytest.raises(KeyboardInterrupt), driver._interruptible():
+        with pytest.raises(KeyboardInterrupt), interruptible():
             os.kill(os.getpid(), number)
             signal.sigtimedwait([], 1)
         assert signal.getsignal(number) is signal.SIG_DFL
