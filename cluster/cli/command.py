@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import tyro
 
 from cluster.config.flags import parse
-from cluster.config.run_config import unknown_text
+from cluster.config.known_config import unknown_text
 
 T = TypeVar("T")
 

@@ -12,7 +12,8 @@ from cluster.config.callback_options import CallbackOptions
 from cluster.config.ceilings import used_up
 from cluster.config.flags import Name, StoragePath, UsageError
 from cluster.config.log_options import LogFormat, LogLevel
-from cluster.config.run_config import DEFAULT_STORAGE, RunConfig, check_unchanged
+from cluster.config.run_checks import check_unchanged
+from cluster.config.run_config import DEFAULT_STORAGE, RunConfig
 from cluster.formatting import counted
 from cluster.monitoring.status import read_status, read_used
 from cluster.storage.errors import RunFolderError

@@ -27,7 +27,8 @@ from cluster.compare.standings import Best, Summary, summarize
 from cluster.compare.table_front import TableFront
 from cluster.config.flags import UsageError, flag_of, flags_among, flags_not_among, parse_run, value_of
 from cluster.config.recipes import configuration, find_recipe
-from cluster.config.run_config import MAX_CHILDREN, RunConfig
+from cluster.config.run_checks import MAX_CHILDREN
+from cluster.config.run_config import RunConfig
 from cluster.placement.node_check import check_data
 from cluster.placement.versions import versions
 from cluster.runners.sample_files import START

@@ -8,7 +8,8 @@ from cluster.compare.table_front import TableFront
 from cluster.config.durations import UNITS_S, parse_seconds
 from cluster.config.flags import UsageError, flags_among, parse_run
 from cluster.config.recipes import changed
-from cluster.config.run_config import MAX_CHILDREN, RunConfig
+from cluster.config.run_checks import MAX_CHILDREN
+from cluster.config.run_config import RunConfig
 from cluster.formatting import counted
 from controller.catalogue import SEARCHERS
 from controller.own_parts import find_searcher

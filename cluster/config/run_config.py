@@ -3,31 +3,30 @@
 Options are defined next to what they configure (the space, the searcher, a child's budget); this module collects them.
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
-from child_trainer import own_files, portable_json
+from child_trainer import own_files
 from child_trainer.field_types import check_types
 from child_trainer.outcome import Budget, Measure
-from child_trainer.own_files import OwnFileError
 from child_trainer.tasks.nasbench201_options import NasBench201Options
 from cluster.config.callback_options import CallbackOptions
 from cluster.config.ceilings import CeilingOptions
 from cluster.config.failure_options import FailureOptions
 from cluster.config.log_options import LogOptions
 from cluster.config.metrics_options import MetricsOptions
-from cluster.config.objective_options import NO_OBJECTIVES, ObjectiveOptions, check_objectives
-from cluster.config.plain_data import default_options, known, known_values, plain, unknown_part
-from cluster.config.task_options import TaskOptions, known_task, with_former_regime
-from cluster.config.topology import AUTO, Topology
+from cluster.config.objective_options import NO_OBJECTIVES, ObjectiveOptions
+from cluster.config.plain_data import default_options, plain
+from cluster.config.run_checks import check_max_children, check_name, check_parts, check_seed
+from cluster.config.task_options import TaskOptions
+from cluster.config.topology import Topology
 from cluster.config.weights_options import WeightsOptions
-from controller.catalogue import SEARCHERS, SearcherEntry
+from controller.catalogue import SearcherEntry
 from controller.own_parts import find_reward, find_searcher, find_space
-from controller.reward import REWARDS, Reward
+from controller.reward import Reward
 from controller.searcher import Searcher
 from controller.searchers.given import GivenOptions
 from controller.searchers.start import StartWith
@@ -36,28 +35,6 @@ from controller.spaces.catalogue import SpaceEntry
 from controller.stopping.options import StoppingOptions
 
 DEFAULT_STORAGE = "~/nascluster_runs"
-
-MAX_CHILDREN = 1_000_000_000
-"""Upper bound for `max_children`; a larger number is taken for a typo."""
-
-ALWAYS_WRITTEN = ("max_children", "searcher", "space", "task", "topology")
-"""Fields that every version has written into a run's configuration."""
-
-FORMER_FIELDS = {
-    "reinforce": "reinforce",
-    "evolution": "evolution",
-    "local-search": "local_search",
-    "convolutional": "convolutional",
-    "recurrent": "recurrent",
-    "nasbench201": "nasbench201",
-}
-"""The field in which earlier versions wrote a searcher's or space's options, whether the run used them or not."""
-
-STAND_INS = {"searcher": "random", "space": "convolutional", "reward": "accuracy"}
-"""The parts that stand for those that this version does not know."""
-
-STAND_IN_TASKS = {Measure.ACCURACY: "digits", Measure.PERPLEXITY: "text", Measure.SCORE: "synthetic"}
-"""The tasks that stand for those that this version does not know, by what their metric is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,22 +101,11 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        _check_seed(self.seed)
-        _check_max_children(self.max_children)
-        _check_name(self.name)
+        check_seed(self.seed)
+        check_max_children(self.max_children)
+        check_name(self.name)
         self._resolve()
-        self._check_task()
-        check_objectives(
-            self.objectives, self.task, self.searcher, self.searcher_entry, gpus=bool(self.topology.gpus_per_child)
-        )
-        self._check_start()
-        self._check_stopping()
-        self._check_shared_processes()
-        if self.topology.gpus_per_child == AUTO and not self.task.entry.trains:
-            raise ValueError(
-                f"`gpus_per_child` auto is for tasks that train networks, and the task {self.task.task!r} trains"
-                " nothing: leave it out"
-            )
+        check_parts(self)
 
     def _resolve(self) -> None:
         """Look the parts up by their names, keep the texts of the user's own files, and fill in options."""
@@ -189,10 +155,11 @@ class RunConfig:
         """Return a new searcher over the run's space."""
         costs = self.objectives.ranked_costs
         searcher = self.searcher_entry.build(self.search_space, self.searcher_options, self.max_children, costs)
-        return StartWith(searcher, self.search_space, self._start) if self.start_with else searcher
+        return StartWith(searcher, self.search_space, self.given_start) if self.start_with else searcher
 
     @property
-    def _start(self) -> GivenOptions:
+    def given_start(self) -> GivenOptions:
+        """The architectures of `start_with`, for as many children as the run has. Raises `ValueError`: bad ones."""
         try:
             return GivenOptions(samples=self.start_with, sources=self.start_sources).for_children(self.max_children)
         except ValueError as error:
@@ -206,72 +173,6 @@ class RunConfig:
     def measure(self) -> Measure:
         """The metric that children are compared by."""
         return self.task.entry.measure
-
-    def _check_task(self) -> None:
-        """Raise `ValueError` unless the task takes the space's architectures, and the reward the task's metric."""
-        task, name = self.task.entry, self.task.task
-        kind = self.search_space.kind
-        if kind not in task.kinds:
-            raise ValueError(
-                f"the task {name!r} trains {' and '.join(task.kinds)} architectures; the space {self.space!r} has"
-                f" {kind} ones"
-            )
-        if self.measure not in self.reward_entry.measures:
-            fitting = [reward for reward, entry in REWARDS.items() if self.measure in entry.measures]
-            raise ValueError(
-                f"the reward {self.reward!r} does not judge the {self.measure} of the task {name!r}; use"
-                f" {' or '.join(fitting)}"
-            )
-        task.check_budget(self.budget)
-        # Of given architectures each may be in a table or not, which its answer says.
-        if not (task.family == "table" and self.space == "listed"):
-            task.check_space(name, self.space, vars(self.search_space))
-
-    def _check_start(self) -> None:
-        """Raise `ValueError` unless the searcher can go on after the given architectures; one of the user's own may."""
-        if not self.start_with:
-            return
-        if not (self.searcher_entry.learns_from_any or own_files.is_own(self.searcher)):
-            able = ", ".join(name for name, entry in SEARCHERS.items() if entry.learns_from_any)
-            raise ValueError(
-                "`start_with` is for searchers that learn from any architecture, also one that they did not propose"
-                f" ({able}); {self.searcher!r} learns only from its own"
-            )
-        _ = self._start
-
-    def _check_stopping(self) -> None:
-        """Raise `ValueError` if children cannot be stopped early: they are not trained epoch by epoch, or too few.
-
-        The same error is raised if more than their metric counts. Whether they share weights is known only of a
-        searcher that is made, and is checked at the launch, `cluster.runners.build.check_layout`.
-        """
-        if self.stopping.early_stop is None:
-            return
-        if not self.task.entry.trains:
-            raise ValueError(
-                f"`early_stop` is for tasks that train networks epoch by epoch, and the task {self.task.task!r} trains"
-                " nothing"
-            )
-        if self.objectives.costs:
-            raise ValueError(
-                "`early_stop` is for searches that compare children by their metric alone, and `objective`"
-                f" {self.objectives.costs[0].name} counts beside it: leave one of the two out"
-            )
-        self.stopping.check(self.budget.epochs, self.max_children)
-
-    def _check_shared_processes(self) -> None:
-        shared = self.topology.workers_per_process
-        alone = {
-            "`task` that trains": self.task.entry.trains,
-            "`child_faults`": bool(self.task.faults),
-            "`child_timeout`": self.failures.child_timeout is not None,
-            "`recycle_after`": self.failures.recycle_after is not None,
-            "`gpus_per_child`": bool(self.topology.gpus_per_child),
-        }
-        if shared > 1 and (needs := next((what for what, is_set in alone.items() if is_set), None)):
-            raise ValueError(
-                f"`workers_per_process` must be 1 with a {needs}, which needs one process for each worker, got {shared}"
-            )
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `json.dumps`; `from_json` returns an equal configuration."""
@@ -300,6 +201,8 @@ class RunConfig:
         Raises:
             UnknownParts: this version does not know a part or an option, or refuses a value.
         """
+        from cluster.config.known_config import UnknownParts, known_config, unknown_text  # it makes a `RunConfig`
+
         known = known_config(data)
         if known.unknown:
             raise UnknownParts(unknown_text(known.unknown))
@@ -310,150 +213,9 @@ class RunConfig:
         return RunConfig.from_json, (self.to_json(),)
 
 
-def _check_seed(seed: int) -> None:
-    """Refuse a seed that config.json, read as JSON by other programs, would change."""
-    if abs(seed) > portable_json.MAX_INTEGER:
-        raise ValueError(f"`seed` must be from {-portable_json.MAX_INTEGER} to {portable_json.MAX_INTEGER}, got {seed}")
-
-
-def _check_max_children(number: int) -> None:
-    if not 1 <= number <= MAX_CHILDREN:
-        limit = "at least 1" if number < 1 else f"at most {MAX_CHILDREN:,}"
-        raise ValueError(f"`max_children` must be {limit}, got {number}")
-
-
-def _check_name(name: str | None) -> None:
-    if name is not None and (not name or name[0] in ".-" or set(name) & set("/\\\0")):
-        raise ValueError(f"`name` must be a folder's name without slashes or a leading dot or dash, got {name!r}")
-
-
-def check_unchanged(config: RunConfig) -> None:
-    """Raise `OwnFileError` if one of the user's own files differs from the text that the run keeps.
-
-    Raises:
-        OwnFileError: one has changed; with another searcher or task it would be another run. A missing file is allowed.
-    """
-    for file, text in config.files.items():
-        try:
-            now = own_files.text_of(file)
-        except OwnFileError:
-            continue  # the file is missing: the run has its text
-        if now != text:
-            raise OwnFileError(
-                f"{file!r} has changed since the run was launched (digest {own_files.digest(text)}, now"
-                f" {own_files.digest(now)}): restore it, or resume from a folder without it, to use the text"
-                " that the run keeps"
-            )
-
-
-class UnknownParts(ValueError):
-    """A configuration has parts that this version does not know; the message is a clause that names them."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KnownConfig:
-    """A configuration as far as this version knows it.
-
-    Attributes:
-        config: the configuration. An unknown part has a stand-in, and an unknown value is the default.
-        names: the names of the searcher, the space, the reward and the task, which this version may not know.
-        unknown: a clause on each part that it does not know; without one, `config` is the whole configuration.
-        data: the configuration as it was written.
-    """
-
-    config: RunConfig
-    names: Mapping[str, str]
-    unknown: tuple[str, ...]
-    data: Mapping[str, Any]
-
-    @property
-    def knows_task(self) -> bool:
-        """Whether this version knows the task, though perhaps not all of its options."""
-        return self.config.task.task == self.names["task"]
-
-    def measured_by(self, measure: Measure) -> RunConfig:
-        """Return the configuration, in which a task of this measure stands for one that this version does not know."""
-        if self.knows_task:
-            return self.config
-        return unchecked({**vars(self.config), "task": TaskOptions(task=STAND_IN_TASKS[measure])})
-
-
-def is_configuration(text: bytes) -> bool:
-    """Return whether this is a run's config.json, of any version; other programs have a file of this name, too."""
-    try:
-        data = json.loads(text.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(data, dict) and all(name in data for name in ALWAYS_WRITTEN)
-
-
-def known_config(data: Mapping[str, Any]) -> KnownConfig:
-    """Return the configuration that `RunConfig.to_json` of any version wrote, as far as this version knows it."""
-    data = with_former_regime(data)
-    apart = ("searcher_options", "space_options", "task", *FORMER_FIELDS.values())
-    values, clauses = known_values(RunConfig, {name: value for name, value in data.items() if name not in apart}, "")
-    unknown = [*clauses, *_beyond_limits(values)]
-    names = {what: values.setdefault(what, getattr(RunConfig, what)) for what in ("searcher", "space", "reward")}
-    with own_files.using(values.get("files", {})):
-        unknown += _known_part("searcher", find_searcher, data, values)
-        unknown += _known_part("space", find_space, data, values)
-        try:
-            find_reward(values["reward"])
-        except ValueError as error:
-            unknown.append(unknown_part("reward", values["reward"], error))
-            values["reward"] = STAND_INS["reward"]
-        written = data.get("task", {})
-        values["task"], clauses = known_task(written)
-        unknown += clauses
-        names["task"] = str(written.get("task", TaskOptions.task)) if isinstance(written, Mapping) else "unknown"
-        config = unchecked(values)
-        if not unknown:
-            try:
-                config = RunConfig(**values)
-            except ValueError as error:
-                unknown.append(f"such a combination ({error})")
-    return KnownConfig(config=config, names=names, unknown=tuple(unknown), data=data)
-
-
-def _beyond_limits(values: dict[str, Any]) -> Iterator[str]:
-    """Remove the values that are beyond the limits of this version; yield a clause on each."""
-    for name, check in (("seed", _check_seed), ("max_children", _check_max_children), ("name", _check_name)):
-        try:
-            check(values.get(name, getattr(RunConfig, name)))
-        except ValueError as error:
-            yield f"the value of `{name}` ({error})"
-            del values[name]
-
-
-def _known_part(
-    what: Literal["searcher", "space"],
-    find: Callable[[str], SearcherEntry | SpaceEntry],
-    data: Mapping[str, Any],
-    values: dict[str, Any],
-) -> tuple[str, ...]:
-    """Set the options of the searcher or space, or else its stand-in, in the values; return the clauses on it.
-
-    Earlier versions wrote the options of every part, by the part's name.
-    """
-    name, field_name = values[what], f"{what}_options"
-    try:
-        former = data.get(FORMER_FIELDS.get(name, ""), {})
-        options = data.get(field_name, former)
-        values[field_name], clauses = known(find(name).options, options, field_name, checked=not own_files.is_own(name))
-    except ValueError as error:
-        values |= {what: STAND_INS[what], field_name: find(STAND_INS[what]).options()}
-        return (unknown_part(what, name, error),)
-    return clauses
-
-
 def unchecked(values: Mapping[str, Any]) -> RunConfig:
     """Return a configuration of these values by field, which may not fit together; the others are the default's."""
     config, usual = object.__new__(RunConfig), RunConfig()
     for each in fields(RunConfig):
         object.__setattr__(config, each.name, values.get(each.name, getattr(usual, each.name)))
     return config
-
-
-def unknown_text(unknown: Sequence[str]) -> str:
-    """Return a clause on what this version does not know of a run."""
-    return f"this version of nascluster does not know {'; '.join(unknown)}"

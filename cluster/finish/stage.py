@@ -9,7 +9,8 @@ from rich.console import Console
 from cluster.config.ceilings import used_up
 from cluster.config.flags import UsageError
 from cluster.config.recipes import changed
-from cluster.config.run_config import RunConfig, check_unchanged
+from cluster.config.run_checks import check_unchanged
+from cluster.config.run_config import RunConfig
 from cluster.monitoring.status import Status, read_status, read_used
 from cluster.runners.driver import execute
 from cluster.storage.errors import RunFolderError

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from child_trainer.outcome import Measure
+from cluster.config.known_config import unknown_text
 from cluster.config.locations import is_url, local_folder
-from cluster.config.run_config import unknown_text
 from cluster.formatting import aligned, counted, file_size, metric_name, number, utc_instant, utc_time
 from cluster.monitoring.status import liveness, recorded_measure
 from cluster.storage.errors import LedgerError, RunFolderError, RunStarting

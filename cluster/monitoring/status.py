@@ -8,7 +8,7 @@ from typing import Any
 
 from child_trainer.outcome import Measure
 from cluster.config.ceilings import HOUR_S, NO_CEILINGS, Ceiling, CeilingOptions, Used, ceilings_of, cost_of, used_up
-from cluster.config.run_config import KnownConfig, unknown_text
+from cluster.config.known_config import KnownConfig, unknown_text
 from cluster.formatting import duration, last_line
 from cluster.monitoring.front import Front, RunFront
 from cluster.storage.errors import RunFolderError

@@ -11,7 +11,8 @@ from child_trainer.architectures.drawing import draw
 from child_trainer.architectures.nasbench201 import known_as
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Measure
-from cluster.config.run_config import RunConfig, known_config
+from cluster.config.known_config import known_config
+from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.formatting import counted, duration, metric_name, number
 from cluster.monitoring.benchmark_results import TableFacts, describe_seconds, describe_test, table_facts

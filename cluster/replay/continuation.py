@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cluster.config.flags import UsageError
-from cluster.config.run_config import RunConfig, check_unchanged
+from cluster.config.run_checks import check_unchanged
+from cluster.config.run_config import RunConfig
 from cluster.formatting import counted
 from cluster.replay.changes import Changed, change
 from cluster.replay.difference import NotReplayable

@@ -4,7 +4,8 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cluster.config.run_config import RunConfig, UnknownParts
+from cluster.config.known_config import UnknownParts
+from cluster.config.run_config import RunConfig
 from cluster.formatting import counted
 from cluster.replay.difference import NotReplayable
 from cluster.replay.shard_history import end_of, normalised

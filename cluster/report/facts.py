@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from child_trainer.architectures.architecture import Architecture
-from cluster.config.run_config import KnownConfig, RunConfig
+from cluster.config.known_config import KnownConfig
+from cluster.config.run_config import RunConfig
 from cluster.monitoring.benchmark_results import TableFacts
 from cluster.monitoring.status import Best, Status
 from cluster.storage.ledger.queries.final_tests import NetworkTests

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from child_trainer.outcome import Measure
-from cluster.config.run_config import KnownConfig
+from cluster.config.known_config import KnownConfig
 from cluster.formatting import last_line
 from cluster.monitoring.benchmark_results import table_facts
 from cluster.monitoring.status import FIRST, Status, read_status

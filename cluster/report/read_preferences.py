@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from child_trainer import own_files
-from cluster.config.run_config import KnownConfig, RunConfig
+from cluster.config.known_config import KnownConfig
+from cluster.config.run_config import RunConfig
 from cluster.formatting import first_line
 from cluster.monitoring.recorded_view import recorded_view
 from cluster.report.facts import Derived

@@ -11,14 +11,8 @@ from pathlib import Path
 from typing import IO
 
 from child_trainer.atomic_file import replace_file
-from cluster.config.run_config import (
-    DEFAULT_STORAGE,
-    KnownConfig,
-    RunConfig,
-    is_configuration,
-    known_config,
-    unknown_text,
-)
+from cluster.config.known_config import KnownConfig, is_configuration, known_config, unknown_text
+from cluster.config.run_config import DEFAULT_STORAGE, RunConfig
 from cluster.storage.errors import RunFolderError
 from cluster.storage.locks import WRITERS, exclusive_within, is_locked
 from controller.spaces.listed import ListedSpace

@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from child_trainer.architectures.architecture import InvalidArchitecture
-from cluster.config.run_config import RunConfig, check_unchanged
+from cluster.config.run_checks import check_unchanged
+from cluster.config.run_config import RunConfig
 from cluster.finish.finish import Unfinished, finish
 from cluster.finish.plan import FINAL
 from cluster.finish.plan import Request as FinishRequest

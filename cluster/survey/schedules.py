@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from cluster.config.run_config import MAX_CHILDREN, RunConfig
+from cluster.config.run_checks import MAX_CHILDREN
+from cluster.config.run_config import RunConfig
 from controller.searchers.bayesian.options import BayesianOptions
 from controller.searchers.evolutionary.options import EvolutionOptions
 from controller.searchers.progressive.options import ProgressiveOptions

@@ -11,7 +11,8 @@ from cluster.config.ceilings import CeilingOptions
 from cluster.config.flags import UsageError, parse_run, value_of
 from cluster.config.metrics_options import MetricsOptions
 from cluster.config.recipes import changed
-from cluster.config.run_config import RunConfig, check_unchanged
+from cluster.config.run_checks import check_unchanged
+from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import MAX_PARTS, Topology
 from cluster.config.weights_options import WeightsOptions

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from cluster.config.run_config import is_configuration
+from cluster.config.known_config import is_configuration
 from cluster.formatting import counted
 from cluster.storage.errors import RunFolderError, missing_run
 from cluster.storage.object_store.driver_lease import (

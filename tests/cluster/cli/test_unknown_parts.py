@@ -12,7 +12,8 @@ import pytest
 
 from child_trainer.outcome import Measure
 from cluster.config import recipes
-from cluster.config.run_config import RunConfig, UnknownParts, known_config
+from cluster.config.known_config import UnknownParts, known_config
+from cluster.config.run_config import RunConfig
 from cluster.storage.ledger.graphs import pack, unpack
 from cluster.storage.ledger.schema import VERSION
 from cluster.storage.run_folder import RunFolder

@@ -6,8 +6,9 @@ import pytest
 
 from cluster.config.flags import UsageError, parse_run
 from cluster.config.idle_options import idle_options
+from cluster.config.known_config import known_config
 from cluster.config.recipes import RECIPES
-from cluster.config.run_config import RunConfig, known_config
+from cluster.config.run_config import RunConfig
 
 EVOLUTION = "--searcher evolution"
 LATENCY = "--objective accuracy --objective latency=min"

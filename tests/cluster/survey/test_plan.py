@@ -4,7 +4,7 @@ import pytest
 
 from cluster.config.flags import UsageError, parse_run
 from cluster.config.recipes import RECIPES, SYSTEMS
-from cluster.config.run_config import MAX_CHILDREN
+from cluster.config.run_checks import MAX_CHILDREN
 from cluster.survey.plan import RETRAINING, Request, estimate, flags_of, make_plan, retraining
 from cluster.survey.schedules import probe
 from cluster.survey.systems import SURVEYED

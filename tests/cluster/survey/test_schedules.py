@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from cluster.config.recipes import RECIPES
-from cluster.config.run_config import MAX_CHILDREN, RunConfig
+from cluster.config.run_checks import MAX_CHILDREN
+from cluster.config.run_config import RunConfig
 from cluster.survey.schedules import TRAINED, Work, cost, costs, fit_text, fitted, open_ended, probe, scaled, works
 from controller.searcher import shared_weights_of
 
