@@ -65,8 +65,9 @@ def _run_on_ray(
     config: RunConfig, folder: RunFolder, journal: Journal, begin: Callable[[], None], observe: Observe
 ) -> None:
     from cluster.runners.ceiling_watch import check_gpus
+    from cluster.runners.on_ray.cluster_of_run import cluster
     from cluster.runners.on_ray.node_checks import check_nodes, session
-    from cluster.runners.on_ray.topology import cluster, run_distributed
+    from cluster.runners.on_ray.topology import run_distributed
 
     report, console = journal.report, journal.console
     # Ray sets a SIGTERM handler of its own when it starts; ours has to come after it.

@@ -16,8 +16,9 @@ from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.placement.capacity import WorkerResources
 from cluster.runners.on_ray import cluster_inventory
+from cluster.runners.on_ray.cluster_of_run import Cluster
 from cluster.runners.on_ray.handles import LEDGER, POOL, PoolEvaluator
-from cluster.runners.on_ray.topology import Cluster, run_distributed
+from cluster.runners.on_ray.topology import run_distributed
 from cluster.search.evaluator import Evaluator
 from cluster.storage.find_run import run_folder as folder_of
 from tests.cluster.searches import (
