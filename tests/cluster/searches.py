@@ -21,8 +21,9 @@ from cluster.pool.failure_policy import FailurePolicy
 from cluster.pool.supervision import PoolOptions
 from cluster.runners.early_stopping import early_stopping
 from cluster.runners.on_ray import private_api
-from cluster.runners.on_ray.actors import CheckpointHost, LedgerHost, PoolHost, Worker
+from cluster.runners.on_ray.actors import CheckpointHost, LedgerHost, PoolHost
 from cluster.runners.on_ray.handles import CHECKPOINTS, LEDGER, POOL, process_number, worker_name
+from cluster.runners.on_ray.worker_actor import Worker
 from cluster.search.records import Attempt
 from cluster.storage.run_folder import RunFolder
 from cluster.storage.session import Session

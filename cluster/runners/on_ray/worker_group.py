@@ -17,8 +17,9 @@ from cluster.pool.protocol import WorkerCensus
 from cluster.pool.supervision import PoolOptions
 from cluster.runners.early_stopping import early_stopping
 from cluster.runners.on_ray import cluster_inventory, private_api
-from cluster.runners.on_ray.actors import PoolHost, Worker
+from cluster.runners.on_ray.actors import PoolHost
 from cluster.runners.on_ray.handles import POOL, Handle, WeightsAccess, worker_name
+from cluster.runners.on_ray.worker_actor import Worker
 
 STARTUP_WINDOW_S = 60.0
 """Seconds within which a placed worker is up, also on a busy node."""
