@@ -13,7 +13,7 @@ from rich.console import Console
 
 from child_trainer.atomic_file import write_output
 from cluster.cli.command import parse_command
-from cluster.cli.processes import process_count
+from cluster.cli.side_by_side import Processes, output_folder, process_count
 from cluster.compare.comparison import plan_comparison, run_comparison, searchers_that_fit
 from cluster.compare.markdown_table import markdown
 from cluster.compare.page import page
@@ -21,7 +21,7 @@ from cluster.compare.plan import parse_limit
 from cluster.compare.process_pool import SearchFailed
 from cluster.compare.search_result import ResultError
 from cluster.compare.standings import Summary
-from cluster.config.flags import UsageError, split
+from cluster.config.flags import Open, UsageError, split
 
 FAILED = 1
 """Exit status if a search raised an error, as of `nascluster launch`."""
@@ -50,10 +50,6 @@ Output = Annotated[
     str | None,  # a path would read an empty text as the current folder
     tyro.conf.arg(metavar="PATH", help="The folder for the results; unset: compare-RECIPE-BUDGET here."),
 ]
-
-Processes = Annotated[int | None, tyro.conf.arg(help="Searches that run at the same time; unset: one for each core.")]
-
-Open = Annotated[bool, tyro.conf.arg(name="open", help="Show the page in a browser.")]
 
 OURS = ("--recipe", "--budget", "--seeds", "--output", "--processes")
 """This command's own flags that take a value."""
@@ -108,7 +104,8 @@ class _Options(NamedTuple):
 def _compare(options: _Options, flags: Sequence[str]) -> int:
     if not (options.searchers or options.everything):
         raise UsageError("name the searchers to compare, such as `reinforce evolution`, or give `--all`")
-    processes, folder = process_count(options.processes), _folder(options)
+    processes = process_count(options.processes)
+    folder = output_folder(options.output, "compare", RECIPE=options.recipe, BUDGET=options.budget)
     limit = parse_limit(options.budget)
     console = Console(stderr=True, highlight=False)
     searchers = list(options.searchers)
@@ -138,12 +135,6 @@ def _report_failure(failed: SearchFailed, folder: Path) -> None:
         error.write_text(failed.details)
         where = f", and the whole error is in {error}"
     print(f"nascluster: {failed}; the finished searches are kept in {folder}{where}", file=sys.stderr)
-
-
-def _folder(options: _Options) -> Path:
-    if options.output is not None and not options.output.strip():
-        raise UsageError("`output` must be a folder, got nothing; without the option it is compare-RECIPE-BUDGET here")
-    return Path(options.output or f"compare-{options.recipe}-{options.budget}").expanduser().absolute()
 
 
 def _write(folder: Path, summary: Summary, show: bool) -> None:

@@ -9,7 +9,7 @@ import tyro
 
 from child_trainer.atomic_file import write_output
 from cluster.cli.command import note_unknown, parse_command
-from cluster.config.flags import Name, StoragePath, UsageError
+from cluster.config.flags import Name, Open, StoragePath, UsageError
 from cluster.config.run_config import DEFAULT_STORAGE
 from cluster.monitoring.status import read_unknown
 from cluster.storage.errors import RunFolderError
@@ -23,7 +23,6 @@ Output = Annotated[
         help="The file to write; unset: report.html in the run's folder, or NAME-report.html here for a URL."
     ),
 ]
-Open = Annotated[bool, tyro.conf.arg(name="open", help="Show the page in a browser.")]
 Compare = Annotated[
     str | None, tyro.conf.arg(help="Another run in the same place, such as one of random search, to plot with it.")
 ]

@@ -12,8 +12,8 @@ import tyro
 from child_trainer import portable_json
 from child_trainer.atomic_file import write_output
 from cluster.cli.command import parse_command
-from cluster.cli.processes import process_count
-from cluster.config.flags import Json, UsageError
+from cluster.cli.side_by_side import Processes, output_folder, process_count
+from cluster.config.flags import Json, Open
 
 if TYPE_CHECKING:
     from cluster.survey.standings import Summary
@@ -38,8 +38,6 @@ Output = Annotated[
     str | None,  # a path would read an empty text as the current folder
     tyro.conf.arg(metavar="PATH", help="The folder for runs and results; unset: survey-TASK-BUDGET here."),
 ]
-Processes = Annotated[int | None, tyro.conf.arg(help="Searches that run at the same time; unset: one for each core.")]
-Open = Annotated[bool, tyro.conf.arg(name="open", help="Show the page in a browser.")]
 
 
 def survey(arguments: list[str]) -> int:
@@ -79,7 +77,8 @@ def survey(arguments: list[str]) -> int:
                 data=data,
                 download=download,
             )
-            folder, at_once = _folder(output, task, budget), process_count(processes)
+            folder = output_folder(output, "survey", TASK=task, BUDGET=budget)
+            at_once = process_count(processes)
             from cluster.survey.run_cell import CellFailed
             from cluster.survey.standings import summarize
             from cluster.survey.survey import carry_out, check_plan, whole
@@ -101,12 +100,6 @@ def survey(arguments: list[str]) -> int:
 
     # It starts after parsing, because `parse` captures what is printed to standard error.
     return parse_command("survey", run, arguments)()
-
-
-def _folder(output: str | None, task: str, budget: str) -> Path:
-    if output is not None and not output.strip():
-        raise UsageError("`output` must be a folder, got nothing; without the option it is survey-TASK-BUDGET here")
-    return Path(output or f"survey-{task}-{budget}").expanduser().absolute()
 
 
 def _write(folder: Path, summary: "Summary") -> "Summary":

@@ -25,6 +25,7 @@ T = TypeVar("T")
 Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="The run's name.")]
 StoragePath = Annotated[str, tyro.conf.arg(help="Folder of all runs, or its URL.")]
 Json = Annotated[bool, tyro.conf.arg(name="json", help="Print one JSON object instead of text.")]
+Open = Annotated[bool, tyro.conf.arg(name="open", help="Show the page in a browser.")]
 
 HELP_ALL = "--help-all"
 """Flag that prints the options of a run with the whole text of each."""
