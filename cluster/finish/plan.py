@@ -3,23 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from child_trainer import own_files
 from child_trainer.architectures.architecture import Architecture
-from child_trainer.architectures.operation_types import BUILDERS
-from child_trainer.hyperparameters import lacks_effect, with_hyperparameters
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Measure
-from child_trainer.tasks.catalogue import load_task
-from child_trainer.tasks.image import ImageTask
 from cluster.config.flags import UsageError, parse_run, value_of
 from cluster.config.recipes import changed
 from cluster.config.run_config import RunConfig
-from cluster.config.task_options import TaskOptions
 from cluster.config.topology import MAX_PARTS, Topology
+from cluster.finish.checks import check_effects, check_operations, check_settings, check_task
 from cluster.finish.judges import has_text
 from cluster.formatting import counted
 from cluster.runners.retraining import SEARCHER, TOP, Source, retraining
-from cluster.storage.dataset_cache import local_data
 from cluster.storage.errors import RunFolderError
 from cluster.storage.find_run import existing_run
 from cluster.storage.ledger.queries.candidates import Candidate, candidates
@@ -30,7 +24,7 @@ from controller.reward import REWARDS
 from controller.searchers.grid import GridOptions
 from controller.space import SearchSpace
 from controller.spaces.listed import text_of
-from controller.spaces.settings import SettingsSpace, setting_of
+from controller.spaces.settings import SettingsSpace
 
 FINAL, GRID = "-final", "-grid"
 """What the names of the two runs have behind that of the search."""
@@ -156,7 +150,7 @@ def make_plan(request: Request, search: RunFolder) -> Plan:
         ValueError: a value is invalid.
     """
     config = search.read_config()
-    _check_task(config)
+    check_task(config)
     if value_of(request.flags, "--early-stop") is not None:
         raise UsageError(
             "`early-stop` is for searches, and `finish` trains each network to its last epoch: leave it out"
@@ -167,7 +161,7 @@ def make_plan(request: Request, search: RunFolder) -> Plan:
         raise UsageError(
             f"`{wrong[0].replace('_', '-')}` of the final trainings follows from the run {search.name!r}: leave it out"
         )
-    _check_settings(request.grid, made)
+    check_settings(request.grid, made)
     with reading(search) as db:
         found = candidates(db)
     top = request.top or min(TOP, len(found)) or TOP
@@ -177,8 +171,9 @@ def make_plan(request: Request, search: RunFolder) -> Plan:
     if others := _begun_with(request, space, found, networks):
         networks = others
         notes = [*notes, f"the run {search.name!r} has changed since: the networks stay those that were begun with"]
-    _check_operations(networks, config)
-    _check_effects(request.grid, made, networks)
+    architectures = [network.architecture for network in networks]
+    check_operations(architectures, config)
+    check_effects(request.grid, made, architectures)
     grid = None
     if request.grid:
         space = SettingsSpace(architectures=_texts(networks), settings=request.grid)
@@ -246,37 +241,6 @@ def _with_same_models(default: RunConfig, made: RunConfig) -> RunConfig:
     return replace(made, task=replace(made.task, options=replace(ours, max_vocabulary=theirs.max_vocabulary)))
 
 
-def _check_task(config: RunConfig) -> None:
-    """Raise `RunFolderError` unless the run's children are networks on images or text with test data."""
-    task = config.task
-    if has_text(task):
-        return
-    with task.own_file():
-        tests = task.entry.problem is not None and task.entry.spaces is None and task.entry.load_test() is not None
-    if not tests:
-        raise RunFolderError(
-            "`finish` trains networks on images or text and tests them on test data, and the task"
-            f" {task.task!r} of the run {config.name!r} is none that has them"
-        )
-    if own_files.is_own(task.task):
-        _check_own_task(task)
-
-
-def _check_own_task(options: TaskOptions) -> None:
-    """Raise `RunFolderError` if a task of the user's own lacks what trainings for good need; its data is loaded."""
-    with options.own_file():
-        task = load_task(options.task, data=local_data(options.data), options=options.options)
-    if not isinstance(task, ImageTask):
-        lacking = f"its function `load` returns no `ImageTask`, but {type(task).__name__}"
-    elif not getattr(task, "inherits", False):
-        lacking = "its trainings keep no weights, as its attribute `inherits` is not true"
-    elif not callable(getattr(task, "on_all_training", None)):
-        lacking = "it has no function `on_all_training`, which returns it with the validation images for training, too"
-    else:
-        return
-    raise RunFolderError(f"`finish` cannot train networks for good on the task {options.task!r}: {lacking}")
-
-
 def _default(config: RunConfig, request: Request, name: str) -> RunConfig:
     """Return how a network of the search is trained for good, unless flags say otherwise.
 
@@ -313,44 +277,6 @@ def _default(config: RunConfig, request: Request, name: str) -> RunConfig:
         recipe=config.recipe,
         files=config.files,
     )
-
-
-def _check_settings(grid: Sequence[str], made: RunConfig) -> None:
-    """Raise `UsageError` if the run's task cannot train with a value of the grid."""
-    for text in grid:
-        name, values = setting_of(text)
-        for value in values:
-            try:
-                made.task.entry.check_budget(with_hyperparameters(made.budget, {name: value}))
-            except ValueError as error:
-                raise UsageError(f"`--grid`: {name.replace('_', '-')} cannot be {value:g}: {error}") from error
-
-
-def _check_effects(grid: Sequence[str], made: RunConfig, networks: Sequence[Network]) -> None:
-    """Raise `UsageError` if a setting of the grid changes no training, so that its values differ by seeds alone."""
-    settings = dict(map(setting_of, grid))
-    for name in settings:
-        others = {other: values[0] for other, values in settings.items() if other != name}
-        causes = [
-            lacks_effect(
-                name,
-                with_hyperparameters(made.budget, dict(network.architecture.hyperparameters) | others),
-                network.architecture,
-            )
-            for network in networks
-        ]
-        if all(causes):
-            raise UsageError(f"`--grid`: {name.replace('_', '-')} changes no training here: {causes[0]}")
-
-
-def _check_operations(networks: Sequence[Network], config: RunConfig) -> None:
-    """Raise `RunFolderError` if a network has an operation of the user's own, which only the search's space loads."""
-    names = {node.op for network in networks for node in network.architecture.nodes} & BUILDERS.keys()
-    if own_files.is_own(config.space) and names:
-        raise RunFolderError(
-            f"the networks of the run {config.name!r} have the operation {min(names)!r} of {config.space}, which"
-            " `finish` cannot train: use `nascluster launch ... --from-run`"
-        )
 
 
 def _trainings(base: RunConfig, name: str, space: SettingsSpace, *, keep_weights: bool) -> RunConfig:
