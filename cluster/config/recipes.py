@@ -9,6 +9,7 @@ from typing import Any
 from child_trainer import own_files
 from child_trainer.own_files import OwnFileError
 from cluster.config import (
+    eas_recipes,
     gradient_recipes,
     instant_recipes,
     nas_recipes,
@@ -97,10 +98,10 @@ SYSTEMS = (
         paper="Cai et al. 2018, arXiv 1707.04873, sections 3 and 4",
         took="450 networks of 20 epochs on 5 GPUs in 2 days, 240 GPU-hours",
         recipes={
-            "eas-digits": survey_recipes.eas_digits,
-            "eas-dense-digits": survey_recipes.eas_dense_digits,
-            "eas-cifar10": survey_recipes.eas_cifar10,
-            "eas-dense-cifar10": survey_recipes.eas_dense_cifar10,
+            "eas-digits": eas_recipes.eas_digits,
+            "eas-dense-digits": eas_recipes.eas_dense_digits,
+            "eas-cifar10": eas_recipes.eas_cifar10,
+            "eas-dense-cifar10": eas_recipes.eas_dense_cifar10,
         },
     ),
     System(
@@ -108,8 +109,8 @@ SYSTEMS = (
         paper="Cai et al. 2018, arXiv 1806.02639, sections 3 and 4",
         took="500 networks of 20 epochs; about 200 GPU-hours",
         recipes={
-            "path-eas-digits": survey_recipes.path_eas_digits,
-            "path-eas-cifar10": survey_recipes.path_eas_cifar10,
+            "path-eas-digits": eas_recipes.path_eas_digits,
+            "path-eas-cifar10": eas_recipes.path_eas_cifar10,
         },
     ),
     System(

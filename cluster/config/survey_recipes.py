@@ -5,8 +5,6 @@ value that is taken. A run on digits is the same system with fewer and smaller c
 download.
 """
 
-from dataclasses import replace
-
 from child_trainer.outcome import Budget
 from child_trainer.regime import Regime
 from cluster.config.run_config import RunConfig
@@ -18,18 +16,11 @@ from controller.searchers.policy_gradient.options import PpoOptions
 from controller.searchers.progressive.options import ProgressiveOptions
 from controller.searchers.q_learning.options import QLearningOptions
 from controller.searchers.seed_agem.options import SeedAgemOptions
-from controller.searchers.transformations.options import EasOptions, PathEasOptions
 from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
 from controller.spaces.chain import ChainSpace
-from controller.spaces.densenet import DIGITS as DIGITS_DENSENETS
-from controller.spaces.densenet import DenseNetSpace
 from controller.spaces.genomes import GenomeSpace
 from controller.spaces.hierarchical import HierarchicalSpace
-from controller.spaces.plain import DIGITS as DIGITS_CHAINS
-from controller.spaces.plain import PlainSpace
 from controller.spaces.subnetworks import SubnetworkSpace
-from controller.spaces.tree_cells import DIGITS as DIGITS_TREES
-from controller.spaces.tree_cells import TreeCellSpace
 
 CIFAR10 = TaskOptions(task="cifar10")
 
@@ -250,97 +241,6 @@ def seed_agem_digits() -> RunConfig:
         # Two dozen children: larger steps than those of a search of thousands.
         searcher_options=SeedAgemOptions(controller_learning_rate=0.006),
         reward="accuracy",
-    )
-
-
-def eas_cifar10() -> RunConfig:
-    """Grow plain networks on CIFAR-10 by EAS as the paper did: 450 networks of 20 epochs in two stages, 10 at once."""
-    return RunConfig(
-        # The start, 300 networks that grow from it, and 150 that grow from the best of these.
-        max_children=451,
-        task=CIFAR10,
-        budget=Budget(epochs=20, batch_size=64, learning_rate=0.02, weight_decay=1e-4, regime=COSINE),
-        topology=Topology(replicas=1, shards=1, children=10),
-        space="plain",
-        space_options=PlainSpace(),
-        searcher="eas",
-        searcher_options=EasOptions(stage_children=(300, 150)),
-        reward="tangent-accuracy",
-    )
-
-
-def eas_digits() -> RunConfig:
-    """Grow small plain networks on digits by EAS in two stages, in minutes on two cores, no download."""
-    return RunConfig(
-        # The start, and two stages of 12 children.
-        max_children=25,
-        task=DIGITS,
-        budget=Budget(epochs=8, batch_size=32, learning_rate=0.02, regime=COSINE),
-        topology=Topology(replicas=1, shards=1, children=4),
-        space="plain",
-        space_options=DIGITS_CHAINS,
-        searcher="eas",
-        # A few children instead of hundreds: fewer changes of each, and larger steps.
-        searcher_options=EasOptions(
-            stage_children=(12, 12), wider_steps=1, deeper_steps=2, controller_learning_rate=0.01
-        ),
-        reward="tangent-accuracy",
-    )
-
-
-def eas_dense_cifar10() -> RunConfig:
-    """Grow DenseNets on CIFAR-10 by EAS with its code's constants: 10 wider and 5 deeper steps, growth rates to 48."""
-    # As many as for plain networks: the paper does not say how many DenseNets it trained.
-    return replace(
-        eas_cifar10(),
-        space="densenet",
-        space_options=DenseNetSpace(),
-        searcher_options=EasOptions(stage_children=(300, 150), wider_steps=10, deeper_steps=5),
-    )
-
-
-def eas_dense_digits() -> RunConfig:
-    """Grow small DenseNets on digits by EAS in two stages, in about a minute on two cores, no download."""
-    return replace(
-        eas_digits(),
-        space="densenet",
-        space_options=DIGITS_DENSENETS,
-        searcher_options=EasOptions(
-            stage_children=(12, 12), wider_steps=2, deeper_steps=2, controller_learning_rate=0.01
-        ),
-    )
-
-
-def path_eas_cifar10() -> RunConfig:
-    """Grow cells as trees on CIFAR-10 by path-level EAS as the paper did: 500 networks of 20 epochs, 10 at once."""
-    return RunConfig(
-        # The start, and 500 networks that grow from it.
-        max_children=501,
-        task=CIFAR10,
-        budget=Budget(epochs=20, batch_size=64, learning_rate=0.035, weight_decay=1e-4, regime=COSINE),
-        topology=Topology(replicas=1, shards=1, children=10),
-        space="tree-cells",
-        space_options=TreeCellSpace(),
-        searcher="path-eas",
-        searcher_options=PathEasOptions(),
-        reward="tangent-accuracy",
-    )
-
-
-def path_eas_digits() -> RunConfig:
-    """Grow the cells of a small network as trees on digits by path-level EAS, in minutes on two cores, no download."""
-    return RunConfig(
-        # The start, and 24 networks that grow from it.
-        max_children=25,
-        task=DIGITS,
-        budget=Budget(epochs=8, batch_size=32, learning_rate=0.1, regime=COSINE),
-        topology=Topology(replicas=1, shards=1, children=4),
-        space="tree-cells",
-        space_options=DIGITS_TREES,
-        searcher="path-eas",
-        # A few children instead of hundreds: a smaller policy.
-        searcher_options=PathEasOptions(encoder_units=24),
-        reward="tangent-accuracy",
     )
 
 
