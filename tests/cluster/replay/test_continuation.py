@@ -172,7 +172,7 @@ def test_an_interrupt_while_it_is_made_leaves_nothing(recorded: RunFolder, place
     assert [path.name for path in new.path.parent.iterdir()] == ["run"]
 
 
-def test_a_ledger_that_cannot_be_written_is_told_of_the_new_run(recorded: RunFolder) -> None:
+def test_a_ledger_that_cannot_be_written_is_an_error_of_the_new_run(recorded: RunFolder) -> None:
     plan, ends = planned(recorded, "run-then")
 
     def write(draft: RunFolder) -> None:

@@ -207,7 +207,7 @@ def interrupted(*_: object, **__: object) -> None:
         ),
     ],
 )
-def test_ctrl_c_is_told_what_it_leaves_behind(
+def test_an_interrupt_says_what_it_leaves_behind(
     where: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
