@@ -9,7 +9,7 @@ have a last resort are bound to nodes; workers are not.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cluster.config.topology import Topology
 from cluster.formatting import counted
@@ -26,6 +26,7 @@ from cluster.placement.capacity import (
     room_for,
     spread,
 )
+from cluster.placement.plan_notes import growth_note, kinds_notes, listed, memory_notes, visibility_notes, waiting_note
 
 Selector = Mapping[str, str]
 """Conditions on the labels of a node, in Ray's words; empty for any node."""
@@ -38,9 +39,6 @@ ON_STABLE: tuple[Selector, ...] = ({POOL_LABEL: "stable"}, {POOL_LABEL: "!childr
 
 OFF_STABLE: Selector = {POOL_LABEL: "!stable"}
 """The nodes on which children may be trained."""
-
-MAX_NAMED = 4
-"""The maximum of nodes that a sentence names one by one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +103,7 @@ class Plan:
             ("workers", self.workers),
         )
         where = ((what, list(dict.fromkeys(seat.node.address for seat in seats))) for what, seats in parts)
-        return "; ".join(f"{what} on {_listed(addresses)}" for what, addresses in where if addresses)
+        return "; ".join(f"{what} on {listed(addresses)}" for what, addresses in where if addresses)
 
 
 def plan(
@@ -138,13 +136,13 @@ def plan(
     workers = _seat_workers(wanted, usable, resources, hosts)
     held, seated = room_for(usable, resources, hosts, wanted), places_for(usable, resources, hosts, wanted)
     requests = topology.workers is not None or (can_grow and resources.gpus > 0)
-    notes = [*_visibility_notes(usable, shards, visibility), *_kinds_notes(workers, resources)]
+    notes = [*visibility_notes(usable, shards, visibility), *kinds_notes(workers, resources)]
     if seated < wanted:
-        notes += _memory_notes(usable, resources, hosts)
+        notes += memory_notes(usable, resources, hosts)
         none = not (held or can_grow)
         waits = requests or seated < held or none
-        notes += [_waiting_note(wanted if requests or none else held, seated, usable, resources)] * waits
-        notes += [_growth_note(topology, wanted)] * (can_grow and not requests)
+        notes += [waiting_note(wanted if requests or none else held, seated, usable, resources)] * waits
+        notes += [growth_note(topology, wanted)] * (can_grow and not requests)
     return Plan(
         shards=shards,
         weights=weights,
@@ -256,68 +254,3 @@ def _seat_workers(
             )
             taken += fit
     return tuple(seats)
-
-
-def _visibility_notes(nodes: Sequence[Node], shards: Sequence[Seat], visibility: FolderVisibility) -> list[str]:
-    blind = [node for node in nodes if node.stable and not node.driver and node.id not in visibility.nodes]
-    if not blind:
-        return []
-    homes = list(dict.fromkeys(seat.node.address for seat in shards))
-    where = "on this node" if all(seat.node.driver for seat in shards) else f"on {_listed(homes)}"
-    see = "does" if len(blind) == 1 else "do"
-    names = _listed([node.address for node in blind])
-    return [f"Shards stay {where}: {names} {see} not see {visibility.folder}; a shared folder would let them spread"]
-
-
-def _memory_notes(nodes: Sequence[Node], resources: WorkerResources, hosts: Mapping[str, int]) -> list[str]:
-    notes: list[str] = []
-    for node in nodes:
-        held, without = room(node, resources, hosts.get(node.id, 0)), room(replace(node, memory=None), resources)
-        if held < without:
-            notes.append(
-                f"{node.address} gets {counted(held * resources.workers, 'worker')} rather than"
-                f" {without * resources.workers}: it has {(node.memory or 0) / 1e9:.1f} GB of memory, and a process"
-                f" takes {resources.memory / 1e9:.1f} GB"
-            )
-    return notes
-
-
-def _waiting_note(wanted: int, seated: int, nodes: Sequence[Node], resources: WorkerResources) -> str:
-    may = [node for node in nodes if not node.draining and (node.trains or not resources.off_stable)]
-    kind = "GPU" if resources.gpus else "CPU"
-    total = sum(node.gpus if resources.gpus else node.cores for node in may)
-    free = sum(total if node.free is None else node.free.get(kind, 0.0) for node in may)
-    if places_for([replace(node, memory=None) for node in nodes], resources, {}, wanted) == wanted:
-        lacking = "memory"
-    else:
-        lacking = f"{'GPUs' if resources.gpus else 'cores'}: the cluster has {total:g}"
-        if room_for(nodes, resources, {}, wanted) > seated:
-            lacking += f", and others use all but {free:g}"
-    return f"{wanted - seated} of {counted(wanted, 'worker')} wait for {lacking}; they start when there is room"
-
-
-def _growth_note(topology: Topology, wanted: int) -> str:
-    """Say why no nodes are requested of an autoscaler though the search could use more workers."""
-    cores = f"--workers {wanted} to request CPU nodes"
-    if topology.gpus_per_child is not None:
-        return f"No nodes are requested; use {cores}"
-    return (
-        "No GPU node is available: training on CPUs, and no nodes are requested; use --gpus-per-child 1 to request GPU"
-        f" nodes or {cores}"
-    )
-
-
-def _kinds_notes(seats: Sequence[Seat], resources: WorkerResources) -> list[str]:
-    kinds: Counter[str] = Counter()
-    for seat in seats if resources.gpus else ():
-        kinds[seat.node.gpu_kind or "GPUs of no known kind"] += len(seat.parts)
-    if len(kinds) < 2:
-        return []
-    each = ", ".join(f"{count} on {kind}" for kind, count in sorted(kinds.items()))
-    return [f"Workers train on different GPUs: {each}"]
-
-
-def _listed(names: Sequence[str]) -> str:
-    first = list(names[:MAX_NAMED])
-    parts = [*first, f"{len(names) - len(first)} more"] if len(names) > len(first) else first
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
