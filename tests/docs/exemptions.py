@@ -211,7 +211,7 @@ EXEMPT: Mapping[str, str] = {
     "nascluster correlation NAME --data DIR --children 1000": SUPERNET,
     "nascluster correlation NAME --json": SUPERNET,
     "nascluster survey digits": NIGHT,
-    "nascluster survey digits --budget 30s --seeds 2 --processes 1": NIGHT,
+    "nascluster survey digits --budget 30s --seeds 3 --processes 1": NIGHT,
     "nascluster survey digits --budget 2h --systems nas enas-macro darts": NIGHT,
     "nascluster survey fashion-mnist --data DIR": NIGHT,
     # services
