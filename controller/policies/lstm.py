@@ -6,12 +6,14 @@ other tensors float32.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from controller.decisions import Choice, Decisions, Pointer, Subset, offsets, options_at
+from controller.policies.lstm_pass import Draw, LstmPass, can_pass, draw_from, read_from, with_its_gradient
 from controller.policies.rollout import (
     Decider,
     Pick,
@@ -70,6 +72,8 @@ class Policy(PulledPolicy):
 
         With `differentiable` the result is that of `score` for the tokens that were drawn.
         """
+        if choose is decide and can_pass(decisions):
+            return self._pass(decisions, n, draw_from(generator), with_gradient=differentiable)
         with torch.set_grad_enabled(differentiable):
             return self._unroll(decisions, n, drawing(generator), choose)
 
@@ -86,7 +90,27 @@ class Policy(PulledPolicy):
 
         `choose` is what made the choices of these tokens from their logits.
         """
+        if choose is decide and can_pass(decisions):
+            return self._pass(decisions, len(tokens), read_from(tokens), with_gradient=torch.is_grad_enabled())
         return self._unroll(decisions, len(tokens), reading(tokens), choose)
+
+    def _pass(self, decisions: Decisions, batch: int, draw: Draw, *, with_gradient: bool) -> Rollout:
+        """Do what `_unroll` does, to the bit and several times as fast, for decisions that allow it."""
+        starts = offsets(decisions)
+
+        def forbid(number: int, tokens_BT: Tensor) -> Tensor:
+            decision = decisions[number]
+            assert isinstance(decision, Choice)
+            return ~_allowed(decision, decisions, tokens_BT, slice(starts[number], starts[number] + 1))
+
+        with torch.no_grad():
+            done = LstmPass(self._values, decisions, batch, draw, forbid, IMPOSSIBLE)
+        return with_its_gradient(done, self.weights) if with_gradient else done.rollout
+
+    @cached_property
+    def _values(self) -> Mapping[str, Tensor]:
+        """The weights by name, in the same memory but without a gradient."""
+        return {name: weight.detach() for name, weight in self.weights.items()}
 
     def _unroll(self, decisions: Decisions, batch: int, pick: Pick, choose: Decider) -> Rollout:
         """Run the LSTM over the decisions in order, and choose the tokens of each.

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from controller.decisions import Choice, Condition, Decisions, Pointer, Subset, Tokens, enumerate_samples
 from controller.policies.lstm import Policy
+from controller.policies.rollout import Rollout, decide, drawing
 from controller.spaces.convolutional import ConvolutionalSpace
 
 CHOICE_SIZES = {"type_1": 2, "filters_1": 3, "pool_1": 2, "type_2": 2, "pool_0": 2, "units_0": 3}
@@ -158,6 +160,61 @@ def test_gradients_agree_with_the_naive_ones(policy: Policy) -> None:
     naive = sum(Naive(policy).log_prob(TOY, row) for row in tokens.tolist())
     theirs = torch.autograd.grad(naive, list(policy.parameters()), materialize_grads=True)  # type: ignore[arg-type]
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(ours, theirs, strict=True))
+
+
+PASSED: Mapping[str, Decisions] = {
+    "choices and subsets": (
+        Subset("skip", 0),
+        Choice("type", ("conv", "pool"), 1),
+        Subset("skip", 1),
+        Subset("skip", 2),
+        Choice("units", (64, 32, 16), allowed=narrower),
+        Choice("type", ("conv", "pool"), 1),
+        Subset("skip", 0),
+        Subset("skip", 1),
+    ),
+    "choices": tuple(Choice("pool", (2, 3), place) for place in (1, 0, 1)),
+    "the paper's": ConvolutionalSpace(initial_depth=4).decisions(0),
+}
+
+
+@pytest.mark.parametrize("name", PASSED)
+@pytest.mark.parametrize(("hidden", "layers", "count"), [(35, 2, 8), (7, 1, 5), (64, 3, 1)])
+def test_a_pass_written_out_has_the_bits_of_automatic_differentiation(
+    name: str, hidden: int, layers: int, count: int
+) -> None:
+    decisions = PASSED[name]
+    choices = {one.name: len(one.options) for one in decisions if isinstance(one, Choice)}
+    policy = Policy(choices, hidden=hidden, layers=layers)
+    policy.initialize(generator(1), bound=0.5)
+    weights = torch.arange(1.0, count + 1)
+    losses: list[Callable[[Rollout], Tensor]] = [
+        lambda one: (weights * one.log_prob).sum(),
+        lambda one: (weights * one.log_prob).sum() - 0.1 * one.entropy.mean(),
+        lambda one: one.entropy.square().sum(),
+    ]
+    for loss in losses:
+        drawn = policy.sample(decisions, count, generator(2), differentiable=True)
+        by_torch = policy._unroll(decisions, count, drawing(generator(2)), decide)
+        for one, other in zip(drawn, by_torch, strict=True):
+            assert torch.equal(one, other)
+        gradients, expected = policy.gradients(loss(drawn)), policy.gradients(loss(by_torch))
+        assert gradients.keys() == expected.keys() != policy.weights.keys()
+        for weight, gradient in gradients.items():
+            assert torch.equal(gradient, expected[weight]), weight
+
+
+def test_a_gradient_at_changed_weights_and_probabilities_that_are_none_are_errors() -> None:
+    decisions = PASSED["choices"]
+    policy = Policy({"pool_0": 2, "pool_1": 2})
+    policy.initialize(generator())
+    loss = policy.sample(decisions, 3, generator(), differentiable=True).log_prob.sum()
+    policy.load({name: value + 1 for name, value in policy.values().items()})
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        policy.gradients(loss)
+    policy.load({name: value * math.nan for name, value in policy.values().items()})
+    with pytest.raises(ValueError, match="not finite"):
+        policy.sample(decisions, 3, generator())
 
 
 def test_differentiable_samples_are_scored_to_the_bit(policy: Policy) -> None:

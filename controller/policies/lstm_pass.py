@@ -1,0 +1,553 @@
+"""One pass of the LSTM policy over its decisions, with its gradient written out (Zoph & Le 2017, sections 3.2, 3.3).
+
+The policy is small: PyTorch's automatic differentiation takes several times as long for its thousands of operations as
+the operations themselves. This pass makes the same ones in the same order, so that its results have the same bits, but
+records no graph; sums and products, which round equally everywhere, are NumPy's on the same memory, whose calls take a
+third of the time.
+
+Shapes: as in `controller.policies.lstm`; L layers, S steps, one for each decision.
+"""
+
+import math
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from controller.decisions import Choice, Decisions, Subset, offsets
+from controller.policies.rollout import Rollout
+
+Array = NDArray[Any]
+
+Draw = Callable[[Tensor, slice], Array]
+"""Chooses a decision's tokens: (probabilities [N, O] float32 of N tokens, its columns) -> tokens [N] int64."""
+
+_sigmoid_backward: Any = torch.ops.aten.sigmoid_backward.grad_input
+_tanh_backward: Any = torch.ops.aten.tanh_backward.grad_input
+_log_softmax_backward: Any = torch.ops.aten._log_softmax_backward_data
+_embedding_backward: Any = torch.ops.aten.embedding_dense_backward
+
+_CELL = 2
+"""The number of the cell gate among the input, forget, cell and output gate, in the order of `nn.LSTMCell`."""
+
+_ALIGNMENT = 16
+"""Elements between the starts of steps are a multiple of this: matrix products may round by where memory begins."""
+
+_CHUNK = 2**15
+"""Elements of memory that is taken at once: what is larger, the system fills with zeros each time."""
+
+
+def can_pass(decisions: Decisions) -> bool:
+    """Return whether `LstmPass` knows all of these decisions."""
+    return all(one.when is None if isinstance(one, Choice) else isinstance(one, Subset) for one in decisions)
+
+
+def draw_from(generator: torch.Generator) -> Draw:
+    """Return what draws tokens from their probabilities, the same ones as `torch.multinomial`."""
+
+    def draw(probabilities_NO: Tensor, _: slice) -> Array:
+        # What `torch.multinomial` does, without its checks, which take three times as long.
+        noise_NO = torch.empty_like(probabilities_NO).exponential_(1, generator=generator).numpy()
+        return np.divide(probabilities_NO.numpy(), noise_NO, out=noise_NO).argmax(-1)
+
+    return draw
+
+
+def read_from(tokens_BT: Tensor) -> Draw:
+    """Return what reads given tokens."""
+    return lambda _, columns: tokens_BT[:, columns].reshape(-1).numpy()
+
+
+def _steps(count: int, *shape: int) -> Tensor:
+    """Return memory [count, *shape] float32 for as many steps, each of which begins where a tensor of its own would."""
+    size = math.prod(shape)
+    pitch = -(-size // _ALIGNMENT) * _ALIGNMENT
+    return torch.empty(count, pitch)[:, :size].view(count, *shape)
+
+
+class _Layer:
+    """What the steps of one LSTM layer leave for the backward pass, and the memory for both passes.
+
+    Args:
+        inputs_SBH: what it reads.
+        steps, batch, hidden: S, B and H.
+    """
+
+    def __init__(self, inputs_SBH: Tensor, steps: int, batch: int, hidden: int) -> None:
+        self._inputs_SBH = inputs_SBH
+        self.hidden_SBH, cells_SBH = _steps(steps + 1, batch, hidden), _steps(steps + 1, batch, hidden)
+        self.hidden_SBH[0] = 0
+        cells_SBH[0] = 0
+        # A gate's rows are kept apart from the next gate's: PyTorch rounds the last elements of each run of memory
+        # differently, and `nn.LSTMCell` has runs of H.
+        gates_S4N = torch.zeros(steps, 4, batch * hidden + 1)
+        gates_S4BH = gates_S4N[:, :, :-1].unflatten(2, (batch, hidden))
+        tanh_SBH = _steps(steps, batch, hidden)
+        self._sums, self._more = torch.empty(batch, 4 * hidden), torch.empty(batch, 4 * hidden)
+        self._sums_4BH = self._sums.view(batch, 4, hidden).transpose(0, 1)
+        self._cell_sums_BH = self._sums_4BH[_CELL]
+        self._product = np.empty((batch, hidden), np.float32)
+        self._inputs, self.hidden = inputs_SBH.unbind(0), self.hidden_SBH.unbind(0)
+        self._cells, self._tanh, self._gates = cells_SBH.unbind(0), tanh_SBH.unbind(0), gates_S4BH.unbind(0)
+        self._cell_gates = gates_S4BH[:, _CELL].unbind(0)
+        self.hidden_np, self._cells_np = list(self.hidden_SBH.numpy()), list(cells_SBH.numpy())
+        self._tanh_np, self._gates_np = list(tanh_SBH.numpy()), [tuple(step) for step in gates_S4BH.numpy()]
+        self._sums_np, self._more_np = self._sums.numpy(), self._more.numpy()
+
+        self._of_sums_SBG = _steps(steps, batch, 4 * hidden)
+        of_sums_S4BH = self._of_sums_SBG.view(steps, batch, 4, hidden).transpose(1, 2)
+        self._of_sums, self._of_each_sum = self._of_sums_SBG.unbind(0), of_sums_S4BH.unbind(0)
+        self._of_cell_sums = of_sums_S4BH[:, _CELL].unbind(0)
+        self._of_gates = torch.empty(4, batch, hidden)
+        self._of_cell_gate, self._of_gates_np = self._of_gates[_CELL], tuple(self._of_gates.numpy())
+        self._of_tanh, self._of_cells = torch.empty(batch, hidden), torch.empty(batch, hidden)
+        self._of_tanh_np, self._of_cells_np = self._of_tanh.numpy(), self._of_cells.numpy()
+        self._cells_carried = np.empty((batch, hidden), np.float32)
+
+    def begin(self, weights: Sequence[Tensor]) -> None:
+        """Take the weights of a pass: [4 H, H], [4 H, H], [4 H] and [4 H], as `nn.LSTMCell` has them."""
+        self.w_input, self.w_hidden, self.b_input, self.b_hidden = weights
+        self._w_input_T, self._w_hidden_T = self.w_input.t(), self.w_hidden.t()
+        self._steps_back = 0
+
+    def advance(self, step: int) -> None:
+        """Read the step's input, and the state before it."""
+        torch.addmm(self.b_hidden, self.hidden[step], self._w_hidden_T, out=self._sums)
+        torch.addmm(self.b_input, self._inputs[step], self._w_input_T, out=self._more)
+        np.add(self._sums_np, self._more_np, out=self._sums_np)
+        torch.sigmoid(self._sums_4BH, out=self._gates[step])
+        torch.tanh(self._cell_sums_BH, out=self._cell_gates[step])
+        input_gate, forget_gate, cell_gate, output_gate = self._gates_np[step]
+        cells = self._cells_np[step + 1]
+        np.multiply(forget_gate, self._cells_np[step], out=cells)
+        np.multiply(input_gate, cell_gate, out=self._product)
+        np.add(cells, self._product, out=cells)
+        torch.tanh(self._cells[step + 1], out=self._tanh[step])
+        np.multiply(output_gate, self._tanh_np[step], out=self.hidden_np[step + 1])
+
+    def go_back(self, step: int, of_hidden_BH: Tensor) -> None:
+        """Take the gradient of the step's hidden state, after those of later steps."""
+        is_last, self._steps_back = self._steps_back < step + 1, max(self._steps_back, step + 1)
+        of_hidden = of_hidden_BH.numpy()
+        of_input_gate, of_forget_gate, of_cell_gate, of_output_gate = self._of_gates_np
+        of_cells = self._of_cells_np
+        input_gate, forget_gate, cell_gate, output_gate = self._gates_np[step]
+        np.multiply(of_hidden, self._tanh_np[step], out=of_output_gate)
+        np.multiply(of_hidden, output_gate, out=self._of_tanh_np)
+        _tanh_backward(self._of_tanh, self._tanh[step], grad_input=self._of_cells)
+        if not is_last:
+            np.add(self._cells_carried, of_cells, out=of_cells)
+        np.multiply(of_cells, cell_gate, out=of_input_gate)
+        np.multiply(of_cells, self._cells_np[step], out=of_forget_gate)
+        np.multiply(of_cells, input_gate, out=of_cell_gate)
+        np.multiply(of_cells, forget_gate, out=self._cells_carried)
+        _sigmoid_backward(self._of_gates, self._gates[step], grad_input=self._of_each_sum[step])
+        _tanh_backward(self._of_cell_gate, self._cell_gates[step], grad_input=self._of_cell_sums[step])
+
+    def of_hidden_before(self, step: int) -> Tensor:
+        """Return the gradient of the hidden state [B, H] before this step, from this step alone."""
+        return torch.mm(self._of_sums[step], self.w_hidden)
+
+    def of_input(self, step: int) -> Tensor:
+        """Return the gradient of this step's input [B, H]."""
+        return torch.mm(self._of_sums[step], self.w_input)
+
+    def of_weights(self) -> list[Tensor]:
+        """Return the gradients of the weights, in their order."""
+        of_bias = _summed([self._of_sums_SBG[: self._steps_back].sum(1)])
+        return [self._of_products(self._inputs_SBH), self._of_products(self.hidden_SBH), of_bias, of_bias.clone()]
+
+    def _of_products(self, read_SBH: Tensor) -> Tensor:
+        """Return the gradient of the weights [4 H, H] that what was read is multiplied with."""
+        of_sums_SGB, steps = self._of_sums_SBG.transpose(1, 2), self._steps_back
+        size = max(1, _CHUNK // self.w_input.numel())
+        starts = range((steps - 1) // size * size, -1, -size)
+        chunks = [slice(start, min(start + size, steps)) for start in starts]
+        return _summed(torch.bmm(of_sums_SGB[chunk], read_SBH[chunk]) for chunk in chunks)
+
+
+class _Room:
+    """The memory of a pass: of its inputs, and of its layers.
+
+    Args:
+        layers, steps, batch, hidden: L, S, B and H.
+    """
+
+    def __init__(self, layers: int, steps: int, batch: int, hidden: int) -> None:
+        inputs_SBH = _steps(steps + 1, batch, hidden)
+        self.inputs, self.inputs_np = inputs_SBH.unbind(0), list(inputs_SBH.numpy())
+        self.layers: list[_Layer] = []
+        below_SBH = inputs_SBH[:steps]
+        for _ in range(layers):
+            self.layers.append(_Layer(below_SBH, steps, batch, hidden))
+            below_SBH = self.layers[-1].hidden_SBH[1:]
+
+
+_SPARE: dict[tuple[int, int, int, int], list[_Room]] = {}
+"""Memory of passes that have ended, by its sizes, for the next ones: to divide it anew takes a tenth of a pass."""
+
+
+def _summed(parts: Iterable[Tensor]) -> Tensor:
+    """Return the sum over the first dimension of all parts, from the last row of each to the first.
+
+    So PyTorch adds: what was created last comes back first.
+    """
+    total: Any = None
+    for part in parts:
+        rows = part.numpy()
+        if total is None:
+            total, rows = rows[-1].copy(), rows[:-1]
+        for row in rows[::-1]:
+            np.add(total, row, out=total)
+    return torch.from_numpy(total)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """The tokens of one decision, which are N for all samples, and what led to them.
+
+    Attributes:
+        tokens: [N] int64.
+        log_probs, probs: [N, O] float32, of all options.
+    """
+
+    tokens: Array
+    log_probs: Tensor
+    probs: Tensor
+
+
+class _Group(NamedTuple):
+    """What was decided at some steps with O options each, their N tokens end to end."""
+
+    steps: list[int]
+    tokens_N: Tensor
+    log_probs_NO: Tensor
+    probs_NO: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Attended:
+    """What attention to J earlier anchors leaves for the backward pass.
+
+    Attributes:
+        anchors: the steps of the anchors.
+        keys: [B, J, H] float32, their hidden states.
+        tanh: [B J, H] float32, whose products with v are the scores.
+        weights: [B, J] float32, of the keys in the next input.
+    """
+
+    anchors: Sequence[int]
+    keys: Tensor
+    tanh: Tensor
+    weights: Array
+
+
+def _cell(layer: int) -> list[str]:
+    """Return the names of a layer's weights."""
+    return [f"cells.{layer}.{name}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+
+
+class LstmPass:
+    """A pass over the decisions of B samples: their tokens, log-probabilities and entropies.
+
+    Args:
+        weights: the policy's, by their names in `Policy`, without a gradient; they must not change before `backward`.
+        decisions: that `can_pass` accepts.
+        batch: B.
+        draw: chooses the tokens.
+        forbid: returns the mask [B, O] bool of what a choice forbids: (its number, the tokens [B, T] so far).
+        impossible: the logit of what is forbidden.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        decisions: Decisions,
+        batch: int,
+        draw: Draw,
+        forbid: Callable[[int, Tensor], Tensor],
+        impossible: float,
+    ) -> None:
+        self._weights, self._decisions, self._batch, self._draw = weights, decisions, batch, draw
+        self._forbid, self._impossible = forbid, impossible
+        self._hidden = len(weights["start"])
+        self._starts = offsets(decisions)
+        cells: list[list[str]] = []
+        while (names := _cell(len(cells)))[0] in weights:
+            cells.append(names)
+        self._cells = cells
+        sizes = len(cells), len(decisions), batch, self._hidden
+        spare = _SPARE.setdefault(sizes, [])
+        room = spare.pop() if spare else _Room(*sizes)
+        weakref.finalize(self, spare.append, room).atexit = False
+        self._inputs, self._inputs_np, self._layers = room.inputs, room.inputs_np, room.layers
+        for layer, names in zip(self._layers, cells, strict=True):
+            layer.begin([weights[name] for name in names])
+        self._tokens_BT = np.zeros((batch, self._starts[-1]), np.int64)
+        self._decided: dict[int, _Decided] = {}
+        self._attended: dict[int, _Attended] = {}
+        self._forbidden: dict[int, Tensor] = {}
+        self._run()
+        self._groups = self._grouped()
+        self.rollout = Rollout(torch.from_numpy(self._tokens_BT), *self._totals())
+        """The samples."""
+
+    def _run(self) -> None:
+        anchors: list[int] = []
+        self._inputs[0].copy_(self._weights["start"])
+        for step, decision in enumerate(self._decisions):
+            if not isinstance(decision, Choice):
+                self._inputs[step].copy_(self._weights["anchor"])
+            for layer in self._layers:
+                layer.advance(step)
+            columns = slice(self._starts[step], self._starts[step + 1])
+            if isinstance(decision, Choice):
+                self._tokens_BT[:, columns.start] = self._choose(step, decision, columns)
+                continue
+            anchors = anchors if decision.count else []
+            assert decision.count == len(anchors), f"{decision} after {len(anchors)} anchors"
+            if anchors:
+                self._tokens_BT[:, columns] = self._attend(step, columns, anchors)
+            else:
+                self._inputs[step + 1].zero_()
+            anchors = [*anchors, step]
+
+    def _choose(self, step: int, decision: Choice, columns: slice) -> Array:
+        """Return a choice's tokens [B]; the embedding of each is the next input."""
+        weight, bias = self._weights[f"heads.{decision.name}.weight"], self._weights[f"heads.{decision.name}.bias"]
+        logits_BO = torch.addmm(bias, self._layers[-1].hidden[step + 1], weight.t())
+        if decision.allowed is not None:
+            self._forbidden[step] = self._forbid(step, torch.from_numpy(self._tokens_BT))
+            logits_BO = logits_BO.masked_fill_(self._forbidden[step], self._impossible)
+        token_B = self._decide(step, logits_BO, columns)  # `_totals` refuses tokens that are no option
+        embeddings = self._weights[f"embeddings.{decision.name}.weight"].numpy()
+        np.take(embeddings, token_B, axis=0, out=self._inputs_np[step + 1], mode="clip")
+        return token_B
+
+    def _attend(self, step: int, columns: slice, anchors: Sequence[int]) -> Array:
+        """Return the bits [B, J] for the earlier anchors; see `Policy._attend`."""
+        hidden, count = self._layers[-1].hidden, len(anchors)
+        keys_BJH_np = np.stack([self._layers[-1].hidden_np[anchor + 1] for anchor in anchors], axis=1)
+        keys_BJH = torch.from_numpy(keys_BJH_np)
+        scores_NH = torch.mm(keys_BJH.view(-1, self._hidden), self._weights["w_prev"].t())
+        from_query_BH = torch.mm(hidden[step + 1], self._weights["w_curr"].t())
+        scores_BJH_np = scores_NH.numpy().reshape(self._batch, count, -1)
+        np.add(scores_BJH_np, from_query_BH.numpy()[:, None], out=scores_BJH_np)
+        tanh_NH = torch.tanh(scores_NH)
+        logits_N2 = torch.zeros(self._batch * count, 2)
+        logits_N2.numpy()[:, 1] = torch.mv(tanh_NH, self._weights["v"]).numpy()
+        token_BJ = self._decide(step, logits_N2, columns).reshape(self._batch, count)
+        weights_BJ = token_BJ.astype(np.float32)
+        weights_BJ /= np.maximum(weights_BJ.sum(1, keepdims=True), np.float32(1))
+        selected_BJH = torch.from_numpy(weights_BJ[:, :, None] * keys_BJH_np)
+        torch.sum(selected_BJH, 1, out=self._inputs[step + 1])
+        self._attended[step] = _Attended(anchors, keys_BJH, tanh_NH, weights_BJ)
+        return token_BJ
+
+    def _decide(self, step: int, logits_NO: Tensor, columns: slice) -> Array:
+        log_probs_NO = torch.log_softmax(logits_NO, -1)
+        probs_NO = log_probs_NO.exp()
+        token_N = self._draw(probs_NO, columns)
+        self._decided[step] = _Decided(token_N, log_probs_NO, probs_NO)
+        return token_N
+
+    def _grouped(self) -> "list[_Group]":
+        """Return what was decided, together for each number of options, those with the fewest tokens first."""
+        groups: dict[int, list[int]] = {}
+        for step in sorted(self._decided, key=lambda step: self._starts[step + 1] - self._starts[step]):
+            groups.setdefault(self._decided[step].probs.shape[1], []).append(step)
+        return [
+            _Group(
+                steps,
+                torch.from_numpy(np.concatenate([self._decided[step].tokens for step in steps])),
+                torch.cat([self._decided[step].log_probs for step in steps]),
+                torch.cat([self._decided[step].probs for step in steps]),
+            )
+            for steps in groups.values()
+        ]
+
+    def _totals(self) -> tuple[Tensor, Tensor]:
+        """Return log-probability and entropy [B] float32, each summed over the decisions in their order."""
+        added: dict[int, Any] = {}
+        for steps, tokens_N, log_probs_NO, probs_NO in self._groups:
+            # The decisions of each number of tokens are added up together.
+            chosen = log_probs_NO.gather(1, tokens_N[:, None])
+            products = probs_NO * log_probs_NO
+            first = 0
+            for each, alike in groupby(steps, key=lambda step: self._starts[step + 1] - self._starts[step]):
+                its = list(alike)
+                samples = len(its) * self._batch
+                rows = slice(first, first + samples * each)
+                sums = (
+                    chosen[rows].view(samples, -1).sum(1).view(len(its), -1).numpy(),
+                    -products[rows].view(samples, -1).sum(1).view(len(its), -1).numpy(),
+                )
+                added |= zip(its, zip(*sums, strict=True), strict=True)
+                first = rows.stop
+        log_prob_B, entropy_B = np.zeros(self._batch, np.float32), np.zeros(self._batch, np.float32)
+        for step in sorted(added):
+            np.add(log_prob_B, added[step][0], out=log_prob_B)
+            np.add(entropy_B, added[step][1], out=entropy_B)
+        if not np.isfinite(log_prob_B).all():
+            raise ValueError("the policy's probabilities are not finite: its weights are not, or they are too large")
+        return torch.from_numpy(log_prob_B), torch.from_numpy(entropy_B)
+
+    def backward(self, of_log_prob_B: Tensor | None, of_entropy_B: Tensor | None) -> dict[str, Tensor]:
+        """Return the gradients by name, given those of the log-probabilities and of the entropies.
+
+        Weights that neither depends on have none.
+        """
+        gradients = _Gradients()
+        of_logits = self._of_logits(of_log_prob_B, of_entropy_B)
+        steps = max(of_logits, default=-1) + 1
+        if not steps:
+            return gradients.by_name
+        of_anchors: dict[int, Array] = {}
+        of_hidden: list[Tensor | None] = [None] * len(self._layers)  # from the step after, of each layer
+        of_input: Tensor | None = None  # of the step after, if it reads what this one decided
+        for step in reversed(range(steps)):
+            decision, number = self._decisions[step], len(self._layers) - 1
+            if isinstance(decision, Choice):
+                more = self._back_through_choice(step, decision, of_logits[step], of_input, gradients)
+            else:
+                # As PyTorch adds them: what was created last comes back first.
+                of_anchor = of_anchors.pop(step, None)
+                of_anchor = None if of_anchor is None else torch.from_numpy(of_anchor)
+                of_hidden[number] = _plus(of_anchor, of_hidden[number])
+                more = None
+                if step in of_logits:
+                    more = self._back_through_attention(step, of_logits[step], of_input, of_anchors, gradients)
+            while number >= 0:
+                layer, of_state = self._layers[number], _plus(of_hidden[number], more)
+                assert of_state is not None, "the last step that counts has a gradient"
+                layer.go_back(step, of_state)
+                of_hidden[number] = layer.of_hidden_before(step) if step else None
+                more = layer.of_input(step)
+                number -= 1
+            assert more is not None
+            of_input = more if isinstance(decision, Choice) else None
+            if not isinstance(decision, Choice):
+                gradients.add("anchor", more.sum(0))
+            elif step == 0:
+                gradients.add("start", more.sum(0))
+        for names, layer in zip(self._cells, self._layers, strict=True):
+            gradients.by_name.update(zip(names, layer.of_weights(), strict=True))
+        return gradients.by_name
+
+    def _of_logits(self, of_log_prob_B: Tensor | None, of_entropy_B: Tensor | None) -> dict[int, Tensor]:
+        """Return the gradients of the logits [N, O] of each step that has any."""
+        found: dict[int, Tensor] = {}
+        for steps, tokens_N, log_probs_NO, probs_NO in self._groups:
+            widths = [self._starts[step + 1] - self._starts[step] for step in steps]
+
+            def spread(of_B: Tensor, widths: Sequence[int] = widths) -> Tensor:
+                of_B_np = of_B.numpy()
+                return torch.from_numpy(np.concatenate([np.repeat(of_B_np, width) for width in widths])[:, None])
+
+            of_log_probs = None if of_entropy_B is None else -spread(of_entropy_B) * probs_NO
+            if of_log_prob_B is not None:
+                chosen = torch.zeros_like(probs_NO).scatter_add_(1, tokens_N[:, None], spread(of_log_prob_B))
+                of_log_probs = _plus(of_log_probs, chosen)
+            if of_entropy_B is not None:
+                of_log_probs = _plus(of_log_probs, -spread(of_entropy_B) * log_probs_NO * probs_NO)
+            if of_log_probs is not None:
+                of_logits = _log_softmax_backward(of_log_probs, log_probs_NO, -1, log_probs_NO.dtype)
+                parts = of_logits.split([self._batch * width for width in widths])
+                found |= zip(steps, parts, strict=True)
+        return found
+
+    def _back_through_choice(
+        self, step: int, decision: Choice, of_logits_BO: Tensor, of_input_BH: Tensor | None, gradients: "_Gradients"
+    ) -> Tensor:
+        """Return the gradient of the top layer's hidden state [B, H]."""
+        name = decision.name
+        if of_input_BH is not None:
+            tokens, rows = torch.from_numpy(self._decided[step].tokens), len(self._weights[f"embeddings.{name}.weight"])
+            gradients.add(f"embeddings.{name}.weight", _embedding_backward(of_input_BH, tokens, rows, -1, False))
+        if step in self._forbidden:
+            of_logits_BO = of_logits_BO.masked_fill(self._forbidden[step], 0)
+        gradients.add(f"heads.{name}.weight", torch.mm(of_logits_BO.t(), self._layers[-1].hidden[step + 1]))
+        gradients.add(f"heads.{name}.bias", of_logits_BO.sum(0))
+        return torch.mm(of_logits_BO, self._weights[f"heads.{name}.weight"])
+
+    def _back_through_attention(
+        self,
+        step: int,
+        of_logits_N2: Tensor,
+        of_input_BH: Tensor | None,
+        of_anchors: dict[int, Array],
+        gradients: "_Gradients",
+    ) -> Tensor:
+        """Add to the gradients of the earlier anchors, and return that of this one's hidden state [B, H]."""
+        attended, hidden_BH = self._attended[step], self._layers[-1].hidden[step + 1]
+        keys_BJH, tanh_NH = attended.keys, attended.tanh
+        of_scores_N = of_logits_N2[:, 1].contiguous()
+        gradients.add("v", torch.mv(tanh_NH.t(), of_scores_N))
+        of_tanh_NH = torch.from_numpy(np.multiply.outer(of_scores_N.numpy(), self._weights["v"].numpy()))
+        of_sums_NH = _tanh_backward(of_tanh_NH, tanh_NH, grad_input=torch.empty_like(tanh_NH))
+        of_query_BH = of_sums_NH.view_as(keys_BJH).sum(1)
+        gradients.add("w_curr", torch.mm(of_query_BH.t(), hidden_BH))
+        gradients.add("w_prev", torch.mm(of_sums_NH.t(), keys_BJH.view_as(tanh_NH)))
+        of_keys_BJH = torch.mm(of_sums_NH, self._weights["w_prev"]).numpy().reshape(keys_BJH.shape)
+        if of_input_BH is not None:
+            of_keys_BJH = of_input_BH.numpy()[:, None] * attended.weights[:, :, None] + of_keys_BJH
+        for place, anchor in enumerate(attended.anchors):
+            of_key_BH, of_anchor = of_keys_BJH[:, place], of_anchors.get(anchor)
+            of_anchors[anchor] = of_key_BH.copy() if of_anchor is None else of_anchor + of_key_BH
+        return torch.mm(of_query_BH, self._weights["w_curr"])
+
+
+class _Gradients:
+    """Gradients by name, each of which is added to as PyTorch does: what was created last comes first."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Tensor] = {}
+
+    def add(self, name: str, gradient: Tensor) -> None:
+        known = self.by_name.get(name)
+        self.by_name[name] = gradient if known is None else _sum(known, gradient)
+
+
+def _plus(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return _sum(first, second)
+
+
+def _sum(first: Tensor, second: Tensor) -> Tensor:
+    return torch.from_numpy(first.numpy() + second.numpy())
+
+
+class _Scored(torch.autograd.Function):
+    """The log-probabilities and entropies of a pass as functions of the weights."""
+
+    @staticmethod
+    def forward(ctx: Any, done: LstmPass, names: Sequence[str], *weights: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.done, ctx.names = done, names
+        ctx.save_for_backward(*weights)
+        ctx.set_materialize_grads(False)
+        # Copies, as what is returned will refer to the pass, which must not refer to it.
+        return done.rollout.log_prob.clone(), done.rollout.entropy.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *of_results: Tensor | None) -> tuple[Tensor | None, ...]:
+        _ = ctx.saved_tensors  # raises an error if the weights have changed since
+        gradients = ctx.done.backward(*of_results)
+        return (None, None, *(gradients.get(name) for name in ctx.names))
+
+
+def with_its_gradient(done: LstmPass, weights: Mapping[str, Tensor]) -> Rollout:
+    """Return the samples of a pass with log-probabilities and entropies whose gradient can be taken.
+
+    Args:
+        done: the pass.
+        weights: that it had.
+    """
+    log_prob_B, entropy_B = _Scored.apply(done, tuple(weights), *weights.values())  # pyright: ignore
+    return Rollout(done.rollout.tokens, log_prob_B, entropy_B)
