@@ -301,7 +301,7 @@ class ReplicaLedger(Protocol):
         ...
 
     def learned(self, replica: int, number: int, result: BatchResult) -> None:
-        """Record that a batch was learnt from, durably at the latest when the replica's next `turn` is answered.
+        """Record that a batch was learnt from, durably at the latest when the replica's next children are.
 
         If that does not happen, the batch is learnt from again, and its push is known by its number.
         """

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from child_trainer.outcome import Outcome
 from cluster.runners.on_ray.handles import LEDGER, Handle, actor, answer
-from cluster.search.records import Attempt, BatchResult, Ended, LedgerCall, Turn, Verdict
+from cluster.search.records import Attempt, Batch, BatchResult, Ended, LedgerCall, Turn, Verdict
 from controller.searcher import ChildRecord
 from ps.rpc.shared_calls import SharedCalls
 
@@ -23,47 +23,83 @@ _ALONE = object()
 """The answer to a call that has to be made without others: one of those that shared its message has failed."""
 
 
+class _OfReplica(threading.local):
+    """What a thread knows of its replica, besides what the ledger has.
+
+    Attributes:
+        learned: a call that waits for the next message.
+        last_learned, last_admitted: batches that it has learnt from, and sampled when no batch was open.
+        ended: how many children had ended when its last ones had.
+        completed: the same number, until it is asked for.
+    """
+
+    learned: LedgerCall | None = None
+    last_learned: int | None = None
+    last_admitted: int | None = None
+    ended: int = 0
+    completed: int | None = None
+
+
 class RemoteLedger:
     """A proxy of the ledger for the threads of a process: it has the ledger's methods, and waits for their answers.
 
     Each thread has one replica, whose calls share messages where one follows the other: `learned`, which needs no
-    answer, goes with the next `turn`, and `completed`, which is asked before a batch is learnt from, with `finish_all`.
+    answer, goes with the next call, and `completed`, which is asked before a batch is learnt from, with `finish_all`.
+    The `turn` after a batch that this thread itself has sampled and learnt from needs no message.
     """
 
     def __init__(self, host: Handle) -> None:
         self._host = host
         self._calls: SharedCalls[Sequence[LedgerCall], Sequence[Any]] = SharedCalls()
-        self._replica = threading.local()
+        self._replica = _OfReplica()
 
     def learned(self, replica: int, number: int, result: BatchResult) -> None:
         """See `ReplicaLedger.learned`."""
         self._replica.learned = LedgerCall("learned", (replica, number, result))
+        self._replica.last_learned = number
 
     def turn(self, replica: int, applied: int | None = None) -> Turn:
         """See `ReplicaLedger.turn`."""
-        learned: LedgerCall | None = self._replica.__dict__.pop("learned", None)
-        return self._make(*([learned] if learned else []), LedgerCall("turn", (replica, applied)))[-1]
+        own, number = self._replica, self._replica.last_learned
+        if number is not None and own.last_admitted == number and applied in (None, number):
+            # It was the replica's newest batch, there was none to learn from before it, and every shard has its push.
+            own.last_admitted = None
+            return Turn(batch=None, last_batch=number, completed=own.ended)
+        return self._make(LedgerCall("turn", (replica, applied)))
+
+    def admit(self, replica: int, number: int, *arguments: Any, **keywords: Any) -> Batch | None:
+        """See `ReplicaLedger.admit`."""
+        batch: Batch | None = self._make(LedgerCall("admit", (replica, number, *arguments), keywords))
+        self._replica.last_admitted = number if batch and batch.number == number else None
+        return batch
 
     def finish_all(self, children: Sequence[Ended]) -> Sequence[ChildRecord]:
         """See `ReplicaLedger.finish_all`."""
-        records, self._replica.completed = self._make(LedgerCall("finish_all", (children,)), LedgerCall("completed"))
+        records, ended = self._make_together(LedgerCall("finish_all", (children,)), LedgerCall("completed"))
+        self._replica.ended = self._replica.completed = ended
         return records
 
     def completed(self) -> int:
         """See `ReplicaLedger.completed`; the first call after `finish_all` returns what was so then."""
-        known: int | None = self._replica.__dict__.pop("completed", None)
-        return self._make(LedgerCall("completed"))[0] if known is None else known
+        known, self._replica.completed = self._replica.completed, None
+        return self._make(LedgerCall("completed")) if known is None else known
 
     def __getattr__(self, method: str) -> Any:
-        return lambda *arguments, **keywords: self._make(LedgerCall(method, arguments, keywords))[0]
+        return lambda *arguments, **keywords: self._make(LedgerCall(method, arguments, keywords))
 
-    def _make(self, *calls: LedgerCall) -> Sequence[Any]:
-        """Make these calls in order, and return their answers."""
+    def _make(self, call: LedgerCall) -> Any:
+        """Make one call, and return its answer."""
+        return self._make_together(call)[0]
+
+    def _make_together(self, *asked: LedgerCall) -> Sequence[Any]:
+        """Make these calls in order, after what is left from before, and return their answers."""
+        learned, self._replica.learned = self._replica.learned, None
+        calls = [learned, *asked] if learned else list(asked)
         made = self._calls.call("ledger", calls, self._make_all)
-        if made[0] is not _ALONE:
-            return made
-        methods = [(getattr(self._host, call.method), call) for call in calls]
-        return [answer(self._host, method.remote(*call.arguments, **call.keywords)) for method, call in methods]
+        if made[0] is _ALONE:
+            methods = [(getattr(self._host, call.method), call) for call in calls]
+            made = [answer(self._host, method.remote(*call.arguments, **call.keywords)) for method, call in methods]
+        return made[len(calls) - len(asked) :]
 
     def _make_all(self, members: Sequence[Sequence[LedgerCall]]) -> Sequence[Sequence[Any]]:
         try:

@@ -147,8 +147,35 @@ def test_calls_of_a_replica_of_which_one_follows_the_other_share_a_message(
             remote.learned(0, number, BatchResult(staleness=(), figures={}))
             assert book.open_batch(0) is not None
         host.refuses_messages = True
-        assert remote.turn(0).batch is None
+        assert remote.turn(0, 2) == Turn(batch=None, last_batch=2, completed=2)
         assert remote.completed() == 2
-    messages = [["turn"], ["admit"], ["finish_all", "completed"], ["learned", "turn"], ["admit"]]
-    alone = [["learned"], ["turn"], ["make_all"], ["completed"]]
-    assert host.messages == [*messages, ["finish_all", "completed"], ["make_all"], *alone]
+        assert book.open_batch(0) is None
+    messages = [["turn"], ["admit"], ["finish_all", "completed"], ["learned", "admit"], ["finish_all", "completed"]]
+    assert host.messages == [*messages, ["make_all"], ["learned"], ["completed"]]
+
+
+def test_a_replica_that_may_have_batches_to_learn_from_asks_for_its_turn(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """After a shard fell back, in a thread that begins with an open batch, and once it was told of none."""
+    monkeypatch.setattr(shared_messages, "answer", lambda _, call: call())
+    result = BatchResult(staleness=(), figures={})
+    with closing(Ledger(tmp_path / "ledger.sqlite", 1, 10)) as book:
+        remote = RemoteLedger(LedgerInHere(book))
+        for number in (1, 2):
+            assert remote.turn(0, number - 1).batch is None
+            assert remote.admit(0, number, [Proposal(tokens=(number,), architecture=NETWORK)], ())
+            remote.learned(0, number, result)
+        for number in (1, 2):  # the shards have none of these pushes, and then the first
+            batch = remote.turn(0, number - 1).batch
+            assert batch is not None
+            assert batch.number == number
+            remote.learned(0, number, result)
+        book.admit(0, 3, [Proposal(tokens=(3,), architecture=NETWORK)], ())
+        assert remote.turn(0, 2).batch is None  # as it was when the second batch had been learnt from
+        assert remote.turn(0, 2).batch == book.open_batch(0) is not None
+        successor = RemoteLedger(LedgerInHere(book))
+        assert successor.turn(0, 2).batch == book.open_batch(0)
+        successor.learned(0, 3, result)
+        assert successor.turn(0, 3) == Turn(batch=None, last_batch=3, completed=0)
+        assert book.open_batch(0) is None
