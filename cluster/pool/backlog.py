@@ -23,6 +23,9 @@ from cluster.pool.supervision import Begin, Waiting
 from cluster.search.evaluator import Assignment
 from cluster.search.records import Attempt, Verdict
 
+MAX_NEW = 20_000
+"""How many of the newest children are remembered as no longer new: more than can be in training."""
+
 
 @dataclass(slots=True)
 class _Child:
@@ -53,6 +56,30 @@ class _Child:
         self.avoid = {
             a.slot for a in failed if a.cause and not needs_larger_share(a.cause, a.gpu.share if a.gpu else None)
         }
+
+
+class NewChildren:
+    """Tells which children nobody can have attempted: those sampled since this pool started that it gets anew.
+
+    It remembers the newest of them only; of any other child the ledger is asked for its attempts.
+
+    Args:
+        last: the child that had been sampled last when the pool started; there is no other pool since then.
+    """
+
+    def __init__(self, last: int) -> None:
+        self._last = last
+        self._taken: set[int] = set()
+
+    def take(self, child_id: int) -> bool:
+        """Return whether the child is one of them, which it is once."""
+        if child_id <= self._last or child_id in self._taken:
+            return False
+        self._taken.add(child_id)
+        if len(self._taken) > MAX_NEW:
+            self._last = sorted(self._taken)[MAX_NEW // 2]
+            self._taken = {taken for taken in self._taken if taken > self._last}
+        return True
 
 
 class Backlog:
@@ -87,6 +114,8 @@ class Backlog:
         self._held: deque[int] = deque()  # the other isolated children, which wait for that one
         self.settling = 0
         """Attempts whose end is being recorded."""
+        self.new: NewChildren | None = None
+        """Tells new children, once the pool knows which are; `None`: any child may have been trained before."""
 
     async def request(self, assignment: Assignment) -> asyncio.Future[Outcome]:
         """Return the child's outcome to come; a child that is not known yet is accepted.
@@ -180,7 +209,8 @@ class Backlog:
             self.settling -= 1
 
     async def _admit(self, child_id: int, child: _Child) -> None:
-        attempts = await self._ledger.attempts(child_id)
+        is_new = self.new is not None and self.new.take(child_id)
+        attempts = () if is_new else await self._ledger.attempts(child_id)
         if child.result.done() or child.out or child_id in self.waiting or child_id in self._held:
             return  # settled or queued while the ledger answered
         child.load(attempts)

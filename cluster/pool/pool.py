@@ -28,7 +28,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from child_trainer.outcome import Cause, Outcome
 from cluster.pool.background_tasks import RETRY_DELAY_S, Tasks, first_results, next_poll
-from cluster.pool.backlog import Backlog
+from cluster.pool.backlog import Backlog, NewChildren
 from cluster.pool.child_weights import LostWeights
 from cluster.pool.gpu_shares import GpuSharing, MemoryUses, assign_to_gpus, memory_uses
 from cluster.pool.protocol import (
@@ -200,7 +200,9 @@ class Pool:
         self._nodes = await self._group.nodes()
         if self._sharing:
             self._memory = memory_uses(await self._ledger.memory_uses())
-        for attempt in sorted(await self._ledger.running(), key=lambda attempt: attempt.started_at):
+        last, running = await asyncio.gather(self._ledger.last_child(), self._ledger.running())
+        self._backlog.new = NewChildren(last)
+        for attempt in sorted(running, key=lambda attempt: attempt.started_at):
             await self._backlog.resume(attempt)
             # A worker that was added after the start is unknown until the next call of `grow`.
             worker = self._workers.setdefault(attempt.slot, WorkerState(slot=attempt.slot))

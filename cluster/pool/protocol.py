@@ -185,6 +185,10 @@ class PoolLedger(Protocol):
         """Return the attempts that have not ended."""
         ...
 
+    async def last_child(self) -> int:
+        """Return the id of the child that was sampled last, 0 before the first."""
+        ...
+
     async def memory_uses(self) -> Sequence[tuple[int, int]]:
         """Return what trainings were predicted to take of a GPU's memory and what they took, in bytes."""
         ...

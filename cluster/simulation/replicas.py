@@ -99,29 +99,39 @@ class PooledEvaluator:
 class _DelayedLedger:
     """The ledger behind a network: each message reports its delay through `spend`.
 
-    Two of a batch's calls share a message with another one; see `cluster.runners.on_ray.shared_messages.RemoteLedger`.
+    Some of a batch's calls need no message of their own; see `cluster.runners.on_ray.shared_messages.RemoteLedger`.
     """
 
     def __init__(self, ledger: Any, spend: Callable[[], None]) -> None:
         self._ledger, self._spend = ledger, spend
         self._knows_completed = False
+        self._admitted: int | None = None
+        self._learned: int | None = None
 
     def __getattr__(self, method: str) -> Any:
         call = getattr(self._ledger, method)
 
         def delayed(*args: Any, **kwargs: Any) -> Any:
-            if not self._shares_message(method):
+            if not self._needs_no_message(method, args):
                 self._spend()
             return call(*args, **kwargs)
 
         return delayed
 
-    def _shares_message(self, method: str) -> bool:
-        """Return whether the call goes with the next `turn`, or its answer came with that of `finish_all`."""
+    def _needs_no_message(self, method: str, args: tuple[Any, ...]) -> bool:
+        """Return whether the call goes with the next one, or the replica knows its answer."""
+        if method == "learned":
+            self._learned = args[1]
+            return True
+        if method == "turn":
+            known, self._admitted = self._admitted == self._learned is not None, None
+            return known and args[1] in (None, self._learned)
+        if method == "admit":
+            self._admitted = args[1]
         known = self._knows_completed and method == "completed"
         if method in ("finish_all", "completed"):
             self._knows_completed = method == "finish_all"
-        return known or method == "learned"
+        return known
 
 
 class ShardSteps:

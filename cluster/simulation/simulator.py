@@ -78,6 +78,10 @@ class DelayedLedger:
         """See `PoolLedger.running`."""
         return await self._call(self._ledger.running)
 
+    async def last_child(self) -> int:
+        """See `PoolLedger.last_child`."""
+        return await self._call(self._ledger.last_child)
+
     async def start(self, attempt: Attempt) -> None:
         """See `PoolLedger.start`."""
         self.started += 1

@@ -162,6 +162,10 @@ class AwaitedLedger:
         """See `PoolLedger.running`."""
         return await self._make("running")
 
+    async def last_child(self) -> int:
+        """See `PoolLedger.last_child`."""
+        return await self._make("last_child")
+
     async def memory_uses(self) -> Sequence[tuple[int, int]]:
         """See `PoolLedger.memory_uses`."""
         return await self._make("memory_uses")

@@ -259,6 +259,9 @@ class SlowLedger:
     async def running(self) -> Sequence[Attempt]:
         return await self._slowly(self._ledger.running)
 
+    async def last_child(self) -> int:
+        return await self._slowly(self._ledger.last_child)
+
     async def start(self, attempt: Attempt) -> None:
         await self._slowly(
             lambda: self._ledger.start(
@@ -300,6 +303,8 @@ class Search:
     gpu_of: Callable[[int], Gpu] | None = None
     predicted: Callable[[int], int | None] = lambda _: None
     takes: Callable[[int], int] = lambda _: 1
+    new: bool = False
+    """Whether the children are sampled once the pool is there."""
 
     def __post_init__(self) -> None:
         self.now = lambda: asyncio.get_running_loop().time()
@@ -310,9 +315,14 @@ class Search:
     async def begin(self, *, ask: bool = True) -> None:
         self.ledger.begin(workers=self.slots)
         proposals = [Proposal(tokens=(0, 0, 0), architecture=ARCHITECTURE)] * self.children
-        self.ledger.admit(0, 1, proposals, ())
+        if not self.new:
+            self.ledger.admit(0, 1, proposals, ())
         self.world = World(self.ledger, self.slots, self.seconds, self.results, gpu_of=self.gpu_of, takes=self.takes)
         self.start_pool(ask=ask)
+        if self.new:
+            await self.pool.opened()
+            self.ledger.admit(0, 1, proposals, ())
+            self._of_pool = self._request_all() if ask else []
 
     def start_pool(self, *, ask: bool = True) -> None:
         """Start the pool; if there was one, it is killed first, in the middle of its work."""
@@ -332,9 +342,10 @@ class Search:
         self.pool = self.world.pool = Pool(
             self.slots, self.world, SlowLedger(self.ledger), options, clock=self.now, new_key=lambda: next(self.keys)
         )
-        self._of_pool = [
-            asyncio.get_running_loop().create_task(self.replica(child.id)) for child in self.ledger.pending() if ask
-        ]
+        self._of_pool = self._request_all() if ask else []
+
+    def _request_all(self) -> "list[asyncio.Task[None]]":
+        return [asyncio.get_running_loop().create_task(self.replica(child.id)) for child in self.ledger.pending()]
 
     def die(self) -> None:
         """Kill the driver with all that it has started, and resume the run at once."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,10 +10,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from child_trainer.outcome import Cause, Failure
+from cluster.pool import backlog
 from cluster.pool.child_weights import LostWeights
 from cluster.pool.failure_policy import ISOLATE_AFTER_LOST, MAX_LOST_ALONE, FailurePolicy, parse_failure_policy
 from cluster.pool.protocol import NoWorkers, WorkerCensus
 from cluster.pool.supervision import LOST_CALL_TIMEOUT_S, NO_WORKERS_NOTICE_S, Nodes, Rules
+from cluster.search.records import Attempt
 from tests.cluster.pool.simulated import START_S, Search, good, run_virtually
 
 SAVING = Rules(checkpoints=True)
@@ -39,6 +41,35 @@ def test_undisturbed_each_child_is_trained_once_and_no_worker_idles() -> None:
     assert Counter(t.child_id for t in search.world.trained) == Counter(range(1, 11))
     assert all(search.attempts(i) == [("outcome", None)] for i in range(1, 11))
     assert sorted(search.world.forgotten) == list(range(1, 11))
+
+
+def test_the_ledger_is_asked_for_the_attempts_at_a_child_that_is_requested_again_and_not_at_a_new_one() -> None:
+    asked: list[int] = []
+
+    async def story(search: Search) -> None:
+        attempts = search.pool._backlog._ledger.attempts
+
+        async def noting(child_id: int) -> Sequence[Attempt]:
+            asked.append(child_id)
+            return await attempts(child_id)
+
+        search.pool._backlog._ledger.attempts = noting  # type: ignore[method-assign]
+        await search.until_all_have_ended()
+        assert asked == []
+        outcome = await search.pool.evaluate(search.assignment(1))  # whose answer was lost
+        assert (asked, outcome) == ([1], good(101))
+
+    search = tell(Search(children=3, slots=2, new=True), story)
+    assert [search.attempts(child) for child in (1, 2, 3)] == [[("outcome", None)]] * 3
+
+
+def test_new_children_are_those_after_the_start_and_each_of_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "MAX_NEW", 4)
+    new = backlog.NewChildren(2)
+    assert [child for child in (1, 2, 3, 6, 5, 3, 5, 7) if new.take(child)] == [3, 6, 5, 7]
+    assert new.take(9)  # the fifth: the older ones are forgotten, and no longer new
+    assert not any(map(new.take, (3, 4, 5, 6, 7, 9)))
+    assert new.take(8)
 
 
 def test_a_killed_workers_child_is_trained_elsewhere_at_once() -> None:
@@ -631,10 +662,16 @@ EVENTS = st.lists(
 
 
 # A worker's result arrives at the very moment at which its attempt is abandoned: it must not be recorded first.
-@example(events=[(0.0, "mute", 1), (2.0, "pool", 0), (2.0, "sigterm", 1), (12.0, "cut", 1)], fails={})
-@given(events=EVENTS, fails=st.dictionaries(st.integers(1, 8), st.sampled_from(list(Cause)), max_size=3))
+@example(events=[(0.0, "mute", 1), (2.0, "pool", 0), (2.0, "sigterm", 1), (12.0, "cut", 1)], fails={}, new=False)
+@given(
+    events=EVENTS,
+    fails=st.dictionaries(st.integers(1, 8), st.sampled_from(list(Cause)), max_size=3),
+    new=st.booleans(),
+)
 @settings(max_examples=150)
-def test_whatever_happens_each_child_ends_once(events: list[tuple[float, str, int]], fails: dict[int, Cause]) -> None:
+def test_whatever_happens_each_child_ends_once(
+    events: list[tuple[float, str, int]], fails: dict[int, Cause], new: bool
+) -> None:
     async def story(search: Search) -> None:
         for pause, what, slot in events:
             await asyncio.sleep(pause)
@@ -644,7 +681,7 @@ def test_whatever_happens_each_child_ends_once(events: list[tuple[float, str, in
 
     fails = {child: cause for child, cause in fails.items() if cause != Cause.PREEMPTED}
     rules = Rules(heartbeat_timeout_s=20.0, child_timeout_s=200.0, recycle_after=3, checkpoints=True)
-    search = Search(children=8, slots=3, rules=rules, results=fails, policy=FailurePolicy(max_attempts=50))
+    search = Search(children=8, slots=3, rules=rules, results=fails, policy=FailurePolicy(max_attempts=50), new=new)
     tell(search, story, within_s=3_000.0)
     deaths = sum(what != "pool" for _, what, _ in events)
     for child_id in range(1, 9):
