@@ -8,9 +8,7 @@ third of the time.
 Shapes: as in `controller.policies.lstm`; L layers, S steps, one for each decision.
 """
 
-import math
-import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from controller.decisions import Choice, Decisions, Subset, offsets
+from controller.policies.lstm_layer import room_for, tanh_backward
 from controller.policies.rollout import Rollout
 
 Array = NDArray[Any]
@@ -28,19 +27,8 @@ Array = NDArray[Any]
 Draw = Callable[[Tensor, slice], Array]
 """Chooses a decision's tokens: (probabilities [N, O] float32 of N tokens, its columns) -> tokens [N] int64."""
 
-_sigmoid_backward: Any = torch.ops.aten.sigmoid_backward.grad_input
-_tanh_backward: Any = torch.ops.aten.tanh_backward.grad_input
 _log_softmax_backward: Any = torch.ops.aten._log_softmax_backward_data
 _embedding_backward: Any = torch.ops.aten.embedding_dense_backward
-
-_CELL = 2
-"""The number of the cell gate among the input, forget, cell and output gate, in the order of `nn.LSTMCell`."""
-
-_ALIGNMENT = 16
-"""Elements between the starts of steps are a multiple of this: matrix products may round by where memory begins."""
-
-_CHUNK = 2**15
-"""Elements of memory that is taken at once: what is larger, the system fills with zeros each time."""
 
 
 def can_pass(decisions: Decisions) -> bool:
@@ -62,150 +50,6 @@ def draw_from(generator: torch.Generator) -> Draw:
 def read_from(tokens_BT: Tensor) -> Draw:
     """Return what reads given tokens."""
     return lambda _, columns: tokens_BT[:, columns].reshape(-1).numpy()
-
-
-def _steps(count: int, *shape: int) -> Tensor:
-    """Return memory [count, *shape] float32 for as many steps, each of which begins where a tensor of its own would."""
-    size = math.prod(shape)
-    pitch = -(-size // _ALIGNMENT) * _ALIGNMENT
-    return torch.empty(count, pitch)[:, :size].view(count, *shape)
-
-
-class _Layer:
-    """What the steps of one LSTM layer leave for the backward pass, and the memory for both passes.
-
-    Args:
-        inputs_SBH: what it reads.
-        steps, batch, hidden: S, B and H.
-    """
-
-    def __init__(self, inputs_SBH: Tensor, steps: int, batch: int, hidden: int) -> None:
-        self._inputs_SBH = inputs_SBH
-        self.hidden_SBH, cells_SBH = _steps(steps + 1, batch, hidden), _steps(steps + 1, batch, hidden)
-        self.hidden_SBH[0] = 0
-        cells_SBH[0] = 0
-        # A gate's rows are kept apart from the next gate's: PyTorch rounds the last elements of each run of memory
-        # differently, and `nn.LSTMCell` has runs of H.
-        gates_S4N = torch.zeros(steps, 4, batch * hidden + 1)
-        gates_S4BH = gates_S4N[:, :, :-1].unflatten(2, (batch, hidden))
-        tanh_SBH = _steps(steps, batch, hidden)
-        self._sums, self._more = torch.empty(batch, 4 * hidden), torch.empty(batch, 4 * hidden)
-        self._sums_4BH = self._sums.view(batch, 4, hidden).transpose(0, 1)
-        self._cell_sums_BH = self._sums_4BH[_CELL]
-        self._product = np.empty((batch, hidden), np.float32)
-        self._inputs, self.hidden = inputs_SBH.unbind(0), self.hidden_SBH.unbind(0)
-        self._cells, self._tanh, self._gates = cells_SBH.unbind(0), tanh_SBH.unbind(0), gates_S4BH.unbind(0)
-        self._cell_gates = gates_S4BH[:, _CELL].unbind(0)
-        self.hidden_np, self._cells_np = list(self.hidden_SBH.numpy()), list(cells_SBH.numpy())
-        self._tanh_np, self._gates_np = list(tanh_SBH.numpy()), [tuple(step) for step in gates_S4BH.numpy()]
-        self._sums_np, self._more_np = self._sums.numpy(), self._more.numpy()
-
-        self._of_sums_SBG = _steps(steps, batch, 4 * hidden)
-        of_sums_S4BH = self._of_sums_SBG.view(steps, batch, 4, hidden).transpose(1, 2)
-        self._of_sums, self._of_each_sum = self._of_sums_SBG.unbind(0), of_sums_S4BH.unbind(0)
-        self._of_cell_sums = of_sums_S4BH[:, _CELL].unbind(0)
-        self._of_gates = torch.empty(4, batch, hidden)
-        self._of_cell_gate, self._of_gates_np = self._of_gates[_CELL], tuple(self._of_gates.numpy())
-        self._of_tanh, self._of_cells = torch.empty(batch, hidden), torch.empty(batch, hidden)
-        self._of_tanh_np, self._of_cells_np = self._of_tanh.numpy(), self._of_cells.numpy()
-        self._cells_carried = np.empty((batch, hidden), np.float32)
-
-    def begin(self, weights: Sequence[Tensor]) -> None:
-        """Take the weights of a pass: [4 H, H], [4 H, H], [4 H] and [4 H], as `nn.LSTMCell` has them."""
-        self.w_input, self.w_hidden, self.b_input, self.b_hidden = weights
-        self._w_input_T, self._w_hidden_T = self.w_input.t(), self.w_hidden.t()
-        self._steps_back = 0
-
-    def advance(self, step: int) -> None:
-        """Read the step's input, and the state before it."""
-        torch.addmm(self.b_hidden, self.hidden[step], self._w_hidden_T, out=self._sums)
-        torch.addmm(self.b_input, self._inputs[step], self._w_input_T, out=self._more)
-        np.add(self._sums_np, self._more_np, out=self._sums_np)
-        torch.sigmoid(self._sums_4BH, out=self._gates[step])
-        torch.tanh(self._cell_sums_BH, out=self._cell_gates[step])
-        input_gate, forget_gate, cell_gate, output_gate = self._gates_np[step]
-        cells = self._cells_np[step + 1]
-        np.multiply(forget_gate, self._cells_np[step], out=cells)
-        np.multiply(input_gate, cell_gate, out=self._product)
-        np.add(cells, self._product, out=cells)
-        torch.tanh(self._cells[step + 1], out=self._tanh[step])
-        np.multiply(output_gate, self._tanh_np[step], out=self.hidden_np[step + 1])
-
-    def go_back(self, step: int, of_hidden_BH: Tensor) -> None:
-        """Take the gradient of the step's hidden state, after those of later steps."""
-        is_last, self._steps_back = self._steps_back < step + 1, max(self._steps_back, step + 1)
-        of_hidden = of_hidden_BH.numpy()
-        of_input_gate, of_forget_gate, of_cell_gate, of_output_gate = self._of_gates_np
-        of_cells = self._of_cells_np
-        input_gate, forget_gate, cell_gate, output_gate = self._gates_np[step]
-        np.multiply(of_hidden, self._tanh_np[step], out=of_output_gate)
-        np.multiply(of_hidden, output_gate, out=self._of_tanh_np)
-        _tanh_backward(self._of_tanh, self._tanh[step], grad_input=self._of_cells)
-        if not is_last:
-            np.add(self._cells_carried, of_cells, out=of_cells)
-        np.multiply(of_cells, cell_gate, out=of_input_gate)
-        np.multiply(of_cells, self._cells_np[step], out=of_forget_gate)
-        np.multiply(of_cells, input_gate, out=of_cell_gate)
-        np.multiply(of_cells, forget_gate, out=self._cells_carried)
-        _sigmoid_backward(self._of_gates, self._gates[step], grad_input=self._of_each_sum[step])
-        _tanh_backward(self._of_cell_gate, self._cell_gates[step], grad_input=self._of_cell_sums[step])
-
-    def of_hidden_before(self, step: int) -> Tensor:
-        """Return the gradient of the hidden state [B, H] before this step, from this step alone."""
-        return torch.mm(self._of_sums[step], self.w_hidden)
-
-    def of_input(self, step: int) -> Tensor:
-        """Return the gradient of this step's input [B, H]."""
-        return torch.mm(self._of_sums[step], self.w_input)
-
-    def of_weights(self) -> list[Tensor]:
-        """Return the gradients of the weights, in their order."""
-        of_bias = _summed([self._of_sums_SBG[: self._steps_back].sum(1)])
-        return [self._of_products(self._inputs_SBH), self._of_products(self.hidden_SBH), of_bias, of_bias.clone()]
-
-    def _of_products(self, read_SBH: Tensor) -> Tensor:
-        """Return the gradient of the weights [4 H, H] that what was read is multiplied with."""
-        of_sums_SGB, steps = self._of_sums_SBG.transpose(1, 2), self._steps_back
-        size = max(1, _CHUNK // self.w_input.numel())
-        starts = range((steps - 1) // size * size, -1, -size)
-        chunks = [slice(start, min(start + size, steps)) for start in starts]
-        return _summed(torch.bmm(of_sums_SGB[chunk], read_SBH[chunk]) for chunk in chunks)
-
-
-class _Room:
-    """The memory of a pass: of its inputs, and of its layers.
-
-    Args:
-        layers, steps, batch, hidden: L, S, B and H.
-    """
-
-    def __init__(self, layers: int, steps: int, batch: int, hidden: int) -> None:
-        inputs_SBH = _steps(steps + 1, batch, hidden)
-        self.inputs, self.inputs_np = inputs_SBH.unbind(0), list(inputs_SBH.numpy())
-        self.layers: list[_Layer] = []
-        below_SBH = inputs_SBH[:steps]
-        for _ in range(layers):
-            self.layers.append(_Layer(below_SBH, steps, batch, hidden))
-            below_SBH = self.layers[-1].hidden_SBH[1:]
-
-
-_SPARE: dict[tuple[int, int, int, int], list[_Room]] = {}
-"""Memory of passes that have ended, by its sizes, for the next ones: to divide it anew takes a tenth of a pass."""
-
-
-def _summed(parts: Iterable[Tensor]) -> Tensor:
-    """Return the sum over the first dimension of all parts, from the last row of each to the first.
-
-    So PyTorch adds: what was created last comes back first.
-    """
-    total: Any = None
-    for part in parts:
-        rows = part.numpy()
-        if total is None:
-            total, rows = rows[-1].copy(), rows[:-1]
-        for row in rows[::-1]:
-            np.add(total, row, out=total)
-    return torch.from_numpy(total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,10 +126,7 @@ class LstmPass:
         while (names := _cell(len(cells)))[0] in weights:
             cells.append(names)
         self._cells = cells
-        sizes = len(cells), len(decisions), batch, self._hidden
-        spare = _SPARE.setdefault(sizes, [])
-        room = spare.pop() if spare else _Room(*sizes)
-        weakref.finalize(self, spare.append, room).atexit = False
+        room = room_for(self, len(cells), len(decisions), batch, self._hidden)
         self._inputs, self._inputs_np, self._layers = room.inputs, room.inputs_np, room.layers
         for layer, names in zip(self._layers, cells, strict=True):
             layer.begin([weights[name] for name in names])
@@ -408,6 +249,8 @@ class LstmPass:
         steps = max(of_logits, default=-1) + 1
         if not steps:
             return gradients.by_name
+        for layer in self._layers:
+            layer.begin_backward()
         of_anchors: dict[int, Array] = {}
         of_hidden: list[Tensor | None] = [None] * len(self._layers)  # from the step after, of each layer
         of_input: Tensor | None = None  # of the step after, if it reads what this one decided
@@ -490,7 +333,7 @@ class LstmPass:
         of_scores_N = of_logits_N2[:, 1].contiguous()
         gradients.add("v", torch.mv(tanh_NH.t(), of_scores_N))
         of_tanh_NH = torch.from_numpy(np.multiply.outer(of_scores_N.numpy(), self._weights["v"].numpy()))
-        of_sums_NH = _tanh_backward(of_tanh_NH, tanh_NH, grad_input=torch.empty_like(tanh_NH))
+        of_sums_NH = tanh_backward(of_tanh_NH, tanh_NH, grad_input=torch.empty_like(tanh_NH))
         of_query_BH = of_sums_NH.view_as(keys_BJH).sum(1)
         gradients.add("w_curr", torch.mm(of_query_BH.t(), hidden_BH))
         gradients.add("w_prev", torch.mm(of_sums_NH.t(), keys_BJH.view_as(tanh_NH)))
