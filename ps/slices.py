@@ -1,11 +1,20 @@
 """`Slices`: named 1-D tensors that lie end to end in one buffer, so that the common steps need no loop over them."""
 
-from collections.abc import Iterator, Mapping, ValuesView
+from collections.abc import Iterator, Mapping, Sequence, ValuesView
 from functools import cached_property
 from itertools import accumulate
 
 import torch
 from torch import Tensor
+
+
+def flattened(tensors: Sequence[Tensor]) -> Tensor:
+    """Return copies of the tensors, of any shape and on one device, end to end."""
+    return _flattened(tensors) if tensors else torch.empty(0)
+
+
+# One call, which takes a third of the time of those that make each tensor flat.
+_flattened = torch._C._nn.flatten_dense_tensors  # pyright: ignore
 
 
 class Slices(Mapping[str, Tensor]):
@@ -26,9 +35,8 @@ class Slices(Mapping[str, Tensor]):
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> "Slices":
         """Return copies of the tensors, of any shape and on any one device, in the mapping's order, on the CPU."""
-        flat = [tensor.reshape(-1) for tensor in tensors.values()]
-        sizes = {name: one.numel() for name, one in zip(tensors, flat, strict=True)}
-        return cls(sizes, torch.cat(flat).detach().to("cpu") if flat else torch.empty(0))
+        sizes = {name: tensor.numel() for name, tensor in tensors.items()}
+        return cls(sizes, flattened(list(tensors.values())).detach().to("cpu"))
 
     @cached_property
     def offsets(self) -> dict[str, int]:

@@ -4,7 +4,6 @@ import zlib
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from cluster.search.records import Batch, BatchResult
@@ -12,6 +11,7 @@ from cluster.search.replica import Replica, children_of, client, origin_of_view,
 from controller.searcher import ChildRecord, Searcher, Update, View
 from ps.errors import TooFarAhead
 from ps.identifiers import MAX_NOTE_LENGTH
+from ps.slices import flattened
 from ps.store import Ack, Push, Snapshot
 
 NOTHING = Snapshot(values={}, versions=(), incarnations=(), applied=())
@@ -103,8 +103,7 @@ def learnt(searcher: Searcher, children: Sequence[ChildRecord], view: View, turn
 def checksum_of(gradients: Mapping[str, Tensor]) -> int:
     """Return the CRC-32 of the gradients and their names, which do not depend on the mapping's order."""
     names = sorted(gradients)
-    flat = [gradients[name].reshape(-1) for name in names]
-    content = torch.cat(flat).detach().cpu().numpy().data if flat else b""
+    content = flattened([gradients[name] for name in names]).detach().cpu().numpy().data
     return zlib.crc32(content, zlib.crc32("\n".join(names).encode()))
 
 
