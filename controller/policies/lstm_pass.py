@@ -358,13 +358,17 @@ class _Gradients:
 
 
 def _plus(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    """Return the sum of those that there are; see `_sum`."""
     if first is None or second is None:
         return second if first is None else first
     return _sum(first, second)
 
 
 def _sum(first: Tensor, second: Tensor) -> Tensor:
-    return torch.from_numpy(first.numpy() + second.numpy())
+    """Return the sum in the memory of the first, which nobody else has."""
+    total = first.numpy()
+    np.add(total, second.numpy(), out=total)
+    return first
 
 
 class _Scored(torch.autograd.Function):
