@@ -27,6 +27,7 @@ from cluster.runners.build import first_view, make_parameters
 from cluster.search.records import Ended, LedgerCall, Verdict
 from cluster.storage.ledger.graphs import columns_of, columns_of_graph
 from cluster.storage.ledger.ledger import Ledger
+from controller.policies.rollout import decide, drawing
 from controller.searcher import Child, Proposal
 from controller.searchers.policy_gradient.reinforce import Reinforce
 
@@ -95,6 +96,26 @@ def policy(config: RunConfig, *, reuse: bool) -> Timed:
     return step
 
 
+def passes(config: RunConfig, *, written_out: bool) -> Timed:
+    """Sample a batch, and take a gradient, by PyTorch's automatic differentiation or as it is written out."""
+    searcher = config.make_searcher()
+    assert isinstance(searcher, Reinforce)
+    made, decisions = searcher._policy, searcher._space.decisions(0)
+    made.load(first_view(make_parameters(config, searcher)).parameters)
+    generator, count = torch.Generator().manual_seed(1), config.topology.children
+
+    def step() -> float:
+        began = time.process_time()
+        if written_out:
+            rollout = made.sample(decisions, count, generator, differentiable=True)
+        else:
+            rollout = made._unroll(decisions, count, drawing(generator), decide)
+        made.gradients(rollout.log_prob.mean())
+        return (time.process_time() - began) * 1e3
+
+    return step
+
+
 def graphs(work: Callable[[Architecture], object]) -> Timed:
     """Do something with networks of the table; milliseconds of the processor for one."""
     rng = random.Random(1)
@@ -120,6 +141,14 @@ def main() -> None:
         "REINFORCE, 4 children of NAS-Bench-201": (
             policy(table_recipe(), reuse=False),
             policy(table_recipe(), reuse=True),
+        ),
+        "its pass and the gradient, 8 children of the rehearsal": (
+            passes(rehearsal(), written_out=False),
+            passes(rehearsal(), written_out=True),
+        ),
+        "its pass and the gradient, 4 children of NAS-Bench-201": (
+            passes(table_recipe(), written_out=False),
+            passes(table_recipe(), written_out=True),
         ),
         "a network of NAS-Bench-201 through a message": (
             graphs(lambda one: pickle.loads(pickle.dumps((one.kind, one.nodes, one.outputs)))),
