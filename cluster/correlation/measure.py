@@ -109,6 +109,7 @@ def measure(request: Request, console: Console) -> Correlation | Unfinished:
         )
     return Correlation(
         run=folder.name,
+        task=config.task.task,
         steps=max(weights.versions),
         truth=words,
         judged=judged,

@@ -7,10 +7,13 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cluster.correlation.shared_scores import Scored
-from controller.statistics import kendall, spearman
+from controller.statistics import kendall, kendall_by_chance, spearman
 
 BEST_SHARE = 0.1
 """The share of the architectures, the best by the truth, within which correlations are computed besides."""
+
+FEWEST_BEST = 5
+"""Architectures with fewer of which within the best tenth no correlation is computed there."""
 
 PREDICTORS: Mapping[str, tuple[str, Callable[[Scored], float]]] = MappingProxyType(
     {
@@ -37,7 +40,7 @@ class Correlations:
 
     Attributes:
         kendall, spearman: over all architectures.
-        best_kendall, best_spearman: over the best of them.
+        best_kendall, best_spearman: over the best of them, where these are `FEWEST_BEST` at least.
     """
 
     kendall: float | None
@@ -52,6 +55,7 @@ class Correlation:
 
     Attributes:
         run: whose weights they are.
+        task: that the weights were trained on.
         steps: that the weights have had.
         truth: what the truth is, in words.
         judged: the architectures, in the order in which they were drawn.
@@ -59,6 +63,7 @@ class Correlation:
     """
 
     run: str
+    task: str
     steps: int
     truth: str
     judged: Sequence[Judged]
@@ -71,9 +76,14 @@ class Correlation:
         return ranked[: math.ceil(BEST_SHARE * len(ranked))]
 
     @property
+    def has_best(self) -> bool:
+        """Whether enough of them are within the best tenth for a correlation there."""
+        return len(self.best) >= FEWEST_BEST
+
+    @property
     def correlations(self) -> dict[str, Correlations]:
         """The correlations by the key of the predictor."""
-        best = self.best
+        best = self.best if self.has_best else ()
 
         def pairs(judged: Sequence[Judged], value: Callable[[Scored], float]) -> list[tuple[float, float]]:
             return [(value(each.scored), each.truth) for each in judged]
@@ -86,7 +96,7 @@ class Correlation:
     def lines(self) -> Iterator[str]:
         """Yield lines with a table for people."""
         yield (
-            f"{self.run}: {len(self.judged)} random architectures, scored with the shared weights after"
+            f"{self.run}: {len(self.judged)} random architectures, scored on {self.task} with the shared weights after"
             f" {self.steps:,} steps"
         )
         yield f"truth: {self.truth}"
@@ -95,18 +105,34 @@ class Correlation:
         yield ""
         width = max(len(words) for words, _ in PREDICTORS.values())
         inner = f"within the best {len(self.best)}:"
-        yield f"{'':{width}}   Kendall  Spearman   {inner}  Kendall  Spearman"
+        head = f"{'':{width}}   Kendall  Spearman"
+        yield f"{head}   {inner}  Kendall  Spearman" if self.has_best else head
         for key, one in self.correlations.items():
             over_all, over_best = (
                 f"{_number(kendall):>8}  {_number(spearman):>8}"
                 for kendall, spearman in ((one.kendall, one.spearman), (one.best_kendall, one.best_spearman))
             )
-            yield f"{PREDICTORS[key][0]:{width}}  {over_all}   {'':{len(inner)}} {over_best}"
+            row = f"{PREDICTORS[key][0]:{width}}  {over_all}"
+            yield f"{row}   {'':{len(inner)}} {over_best}" if self.has_best else row
+        yield ""
+        yield self._chance()
+
+    def _chance(self) -> str:
+        """Return a sentence on what chance alone gives."""
+        count, best = len(self.judged), len(self.best)
+        text = (
+            f"Without any relation, Kendall of {count} lies within ±{kendall_by_chance(count):.2f} in 95 of 100 cases"
+        )
+        if self.has_best:
+            return f"{text}, and of {best} within ±{kendall_by_chance(best):.2f}."
+        more = math.ceil((FEWEST_BEST - 1) / BEST_SHARE) + 1
+        return f"{text}. Within the best tenth there are too few: {more} architectures have {FEWEST_BEST} there."
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `json.dumps`."""
         return {
             "run": self.run,
+            "task": self.task,
             "steps": self.steps,
             "truth": self.truth,
             "architectures": len(self.judged),

@@ -72,7 +72,7 @@ def _benchmark(folder: Path, space: SearchSpace) -> TableTruth:
     def of(sample: Sample) -> float | None:
         return answers[genotypes_of(space, sample.tokens)[NOTATION]].test
 
-    return TableTruth(f"test accuracy after {TEST_OF} by the table in {folder}", of)
+    return TableTruth(f"CIFAR-10 test accuracy after {TEST_OF} by the table in {folder}", of)
 
 
 def _file(path: Path, space: SearchSpace) -> TableTruth:

@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
-from controller.statistics import kendall, spearman
+from controller.statistics import kendall, kendall_by_chance, spearman
 
 
 def some_pairs() -> Iterator[list[tuple[float, float]]]:
@@ -36,3 +36,17 @@ def test_values_that_do_not_differ_have_none() -> None:
     for correlation in (spearman, kendall):
         assert all(correlation(pairs) is None for pairs in ([], [(1, 2)], [(1, 2), (1, 3)], [(1, 2), (2, 2)]))
         assert correlation([(1, 2), (2, 3)]) == pytest.approx(1)
+
+
+def test_what_chance_gives_is_between_the_outer_fortieths_of_shuffled_orders() -> None:
+    rng = random.Random(1)
+    for count in (10, 60):
+        found: list[float] = []
+        for _ in range(2_000):
+            order = list(range(count))
+            rng.shuffle(order)
+            tau = kendall(list(enumerate(map(float, order))))
+            assert tau is not None
+            found.append(abs(tau))
+        assert sorted(found)[1_900] == pytest.approx(kendall_by_chance(count), rel=0.07)
+    assert kendall_by_chance(2) == 1
