@@ -25,6 +25,11 @@ from ps.local import LocalStore
 DRAWS = 100
 """How many samples are drawn at most for each architecture that is wanted."""
 
+IDLE_DRAWS = 10
+"""After so many samples for each different one so far, none of them new, no more are drawn; at least `FEWEST_DRAWS`."""
+
+FEWEST_DRAWS = 1_000
+
 REFIT_BATCHES = 8
 """Batches of training images to refit batch normalisation on, where the searcher itself refits on none."""
 
@@ -67,19 +72,25 @@ def draw(space: SearchSpace, count: int, seed: int, wanted: Callable[[Sample], b
     Raises:
         UsageError: so many are not found.
     """
-    rng, found, met = random.Random(seed), list[Sample](), set[str]()
-    for _ in range(DRAWS * count):
-        if len(found) == count:
-            return found
+    rng, found, met, drawn = random.Random(seed), list[Sample](), set[str](), set[Tokens]()
+    draws = idle = 0
+    while len(found) < count and draws < DRAWS * count and idle < max(FEWEST_DRAWS, IDLE_DRAWS * len(drawn)):
         tokens = first_tokens(space, 0, rng)
+        draws, idle = draws + 1, idle + 1
+        if tokens in drawn:
+            continue
+        drawn.add(tokens)
+        idle = 0
         sample = Sample(tokens, space.decode(tokens))
         if sample.architecture.id not in met:
             met.add(sample.architecture.id)
             found += [sample] if wanted(sample) else []
+    if len(found) == count:
+        return found
     known = "" if len(found) == len(met) else f", and the truth is known of {len(found):,} of them"
     raise UsageError(
-        f"`--children` must be at most {len(found):,} here, got {count:,}: {DRAWS * count:,} random samples of the"
-        f" space have {len(met):,} different architectures{known}"
+        f"`--children` must be at most {len(found):,} here, got {count:,}: {draws:,} random samples of the space have"
+        f" {len(met):,} different architectures{known}"
     )
 
 

@@ -62,7 +62,8 @@ class Status:
         mean_reward: mean over all ended children, including failed ones; `None` before the first.
         recent_reward: mean over the last `FIRST` ended children.
         measure: the kind of metric that children have.
-        first_metric: mean validation metric of the first `FIRST` children that finished.
+        first_metric: mean metric of the first `FIRST` children that have one.
+        first_measured: how many these are so far.
         figures: the searcher's own numbers after the last learned batch: `baseline`, `entropy`, ...
         listed: the figures that the searcher lists, in its order, with their words and units.
         staleness: mean and largest staleness of the pushes so far, in versions; `None` before the first.
@@ -102,6 +103,7 @@ class Status:
     recent_reward: float | None
     measure: Measure
     first_metric: float | None
+    first_measured: int
     figures: dict[str, float]
     listed: tuple[Figure, ...]
     staleness: tuple[float, int] | None
@@ -274,6 +276,7 @@ def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: b
     measure = config.measure if known.knows_task else recorded_measure(db)
     costs = config.objectives.costs
     state, message, alive = liveness(run, held, now, folder.had_begun)
+    first_metric, first_measured = queries.first_mean_metric(db, FIRST)
     return Status(
         name=folder.name,
         state=state,
@@ -293,7 +296,8 @@ def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: b
         mean_reward=queries.mean_reward(db),
         recent_reward=queries.recent_reward(db, FIRST),
         measure=measure,
-        first_metric=queries.first_mean_metric(db, FIRST),
+        first_metric=first_metric,
+        first_measured=first_measured,
         figures=queries.newest_figures(db),
         listed=config.searcher_entry.figures,
         staleness=staleness(db),

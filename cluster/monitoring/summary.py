@@ -20,7 +20,7 @@ from cluster.monitoring.front import SHOWN
 from cluster.monitoring.live_view import failures
 from cluster.monitoring.option_latency import latency_of, latency_text
 from cluster.monitoring.parts import parts_of
-from cluster.monitoring.status import FIRST, Best, Status
+from cluster.monitoring.status import Best, Status
 from cluster.search.seeding import derive
 from cluster.storage.dataset_cache import data_folder
 from cluster.storage.ledger.queries.continued import Continued, continued_text
@@ -219,13 +219,19 @@ def gain_text(measure: Measure, difference: float) -> str:
     return f"{abs(difference):.4f} {'higher (worse)' if difference > 0 else 'lower (better)'} than"
 
 
+def gain_over_first(status: Status) -> str:
+    """Return how the best metric differs from the first children's mean; empty with fewer than two that have one."""
+    if status.best is None or status.first_metric is None or status.first_measured < 2:
+        return ""
+    gain = gain_text(status.measure, status.best.metric - status.first_metric)
+    return f"{gain} the mean of the first {status.first_measured}"
+
+
 def summary(status: Status, folder: RunFolder) -> str:
     """Return the closing text: best child, gain over the first children, how the run ended, and its folder."""
     lines = best_lines(status, folder.read_known().config)
-    if status.best is not None and status.first_metric is not None and status.finished > 1:
-        count = min(FIRST, status.finished)
-        gain = gain_text(status.measure, status.best.metric - status.first_metric)
-        lines.append(f"{gain} the mean of the first {count} children, {number(status.first_metric)}")
+    if gain := gain_over_first(status):
+        lines.append(f"{gain} children, {number(status.first_metric)}")
     lines += front_lines(status, folder)
     ended = {"finished": "Finished", "stopped": "Stopped", "failed": "Failed"}.get(status.state, status.state)
     why = f" ({status.message})" if status.message else ""

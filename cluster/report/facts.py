@@ -180,7 +180,8 @@ class Facts:
         known: the configuration as far as this version knows it.
         place: the path or URL of the run's folder.
         now: Unix time at which the data were read.
-        distinct: number of distinct architectures among all children.
+        distinct: number of distinct architectures.
+        with_architecture: number of children that have one; a child that trains shared weights may have none.
         best: the best children with distinct architectures, best first.
         table_facts: what the task's table contains about each of `best`; `None` if the task is not a table.
         progress: progress of this run.
@@ -206,6 +207,7 @@ class Facts:
     place: str
     now: float
     distinct: int
+    with_architecture: int
     best: tuple[Best, ...]
     table_facts: tuple[TableFacts, ...] | None
     progress: ProgressCurve

@@ -6,7 +6,7 @@ from statistics import mean
 from cluster.formatting import counted, duration, metric_name, noun, number
 from cluster.monitoring.live_view import failures
 from cluster.monitoring.status import FIRST
-from cluster.monitoring.summary import gain_text
+from cluster.monitoring.summary import gain_over_first
 from cluster.report.facts import Facts
 from cluster.report.html.markup import Markup, joined, tag
 from cluster.storage.ledger.queries.continued import continued_text
@@ -52,10 +52,8 @@ def _tile(value: str, what: str) -> Markup:
 def _tiles(facts: Facts) -> list[tuple[str, str]]:
     status, work = facts.status, facts.work
     left = f"; {status.time_left}" if status.time_left else ""
-    best, gain = status.best, ""
-    if best is not None and status.first_metric is not None and status.finished > 1:
-        first = min(FIRST, status.finished)
-        gain = f", {gain_text(status.measure, best.metric - status.first_metric)} the mean of the first {first}"
+    best, gain = status.best, gain_over_first(status)
+    gain = gain and f", {gain}"
     tiles = [
         (
             f"{status.ended:,} of {status.max_children:,}",
@@ -73,7 +71,10 @@ def _tiles(facts: Facts) -> list[tuple[str, str]]:
         ),
         (f"{status.failed:,}", f"{noun(status.failed, 'child')} {failures(status).partition(' ')[2]}"),
         (f"{status.updates:,}", noun(status.updates, "update") + _stale(facts)),
-        (f"{facts.distinct:,}", f"{noun(facts.distinct, 'different architecture')} among {status.sampled:,} sampled"),
+        (
+            f"{facts.distinct:,}",
+            f"{noun(facts.distinct, 'different architecture')} among {facts.with_architecture:,} sampled",
+        ),
         (_percent(facts.utilisation), f"of the time of {counted(status.workers, 'worker')} was training"),
     ]
     if reached := [test.metric for test in status.tests if test.metric is not None]:

@@ -108,13 +108,15 @@ def _facts(
     facts = table_facts(config, best, running=status.state == "running")
     learnt = read_learnt(db, known)
     clouds = (read_cloud(db, cost, config.measure) for cost in COSTS)
+    distinct, with_architecture = queries.num_architectures(db)
     return Facts(
         status=status,
         config=config,
         known=known,
         place=folder.place,
         now=now,
-        distinct=queries.num_architectures(db),
+        distinct=distinct,
+        with_architecture=with_architecture,
         best=best,
         table_facts=facts,
         progress=_progress(db, folder, known, status.measure),

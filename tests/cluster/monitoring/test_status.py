@@ -370,6 +370,7 @@ def test_steps_on_shared_weights_are_shown_apart_from_the_paths_that_are_scored(
     after = read_status(folder, clock.now)
     assert after.best is not None
     assert (after.best.child_id, after.best.scored, after.first_metric) == (4, True, 0.5)
+    assert "the mean of the first" not in summary(after, folder)  # it is that of the best child alone
     assert after.to_json()["supernet"] == {
         "steps": 10,
         "loss": 2.0,

@@ -32,9 +32,11 @@ class AttemptTotals(NamedTuple):
     last_at: float | None
 
 
-def num_architectures(db: sqlite3.Connection) -> int:
-    """Return how many different networks were sampled, by their canonical ids."""
-    return db.execute("SELECT count(DISTINCT architecture_id) FROM children WHERE graph IS NOT NULL").fetchone()[0]
+def num_architectures(db: sqlite3.Connection) -> tuple[int, int]:
+    """Return how many different networks were sampled, by their canonical ids, and among how many children with one."""
+    query = "SELECT count(DISTINCT architecture_id), count(*) FROM children WHERE graph IS NOT NULL"
+    distinct, children = db.execute(query).fetchone()
+    return distinct, children
 
 
 def best_architectures(db: sqlite3.Connection, count: int) -> list[Best]:

@@ -232,10 +232,11 @@ def recent_reward(db: sqlite3.Connection, last: int) -> float | None:
     return db.execute(f"SELECT avg(reward) FROM ({rewards})", (last,)).fetchone()[0]
 
 
-def first_mean_metric(db: sqlite3.Connection, first: int) -> float | None:
-    """Return the mean metric of the first so many children that have one."""
+def first_mean_metric(db: sqlite3.Connection, first: int) -> tuple[float | None, int]:
+    """Return the mean metric of the first so many children that have one, and how many these are."""
     metrics = f"SELECT metric FROM children WHERE {MEASURED} ORDER BY completion LIMIT ?"
-    return db.execute(f"SELECT avg(metric) FROM ({metrics})", (first,)).fetchone()[0]
+    mean, count = db.execute(f"SELECT avg(metric), count(*) FROM ({metrics})", (first,)).fetchone()
+    return mean, count
 
 
 def newest_figures(db: sqlite3.Connection) -> dict[str, float]:
