@@ -9,11 +9,13 @@ a search trains a new network each time, so that each child would pay it.
 
 The loops train the same network with the same budget, as `python -m benchmarks.child_speed` does, and take turns seed
 by seed. Seconds are those of the clock for a training, evaluation and transfers included, after a short one that does
-not count; the device has finished its work when the clock is read. Without a GPU there is nothing to measure:
+not count; the device has finished its work when the clock is read. A training whose steps cannot be recorded as a CUDA
+graph says why on standard error. Without a GPU there is nothing to measure:
 `--device cpu` only tries the command out, with a tenth of an epoch.
 """
 
 import argparse
+import logging
 import statistics
 import subprocess
 import sys
@@ -124,7 +126,7 @@ def train_on_device(work: Work, task: ImageTask, ways: Ways, seed: int) -> float
             inputs = task._changed(training.chosen(places), generator).contiguous(memory_format=layout)
             labels = training.images.labels[places]
             if ways.graphs and epoch == step == 0:
-                recorded = record(network, loss_of, inputs, labels, cuda_graph)
+                recorded = record(network, loss_of, inputs, labels, partial(cuda_graph, device=device))
             if recorded is not None:
                 recorded(inputs, labels)
             else:
@@ -169,14 +171,14 @@ def ladder(work: Work) -> dict[str, Training]:
     }
 
 
-def timed(training: Training, seed: int, *, on_gpu: bool) -> tuple[float, float]:
+def timed(training: Training, seed: int, work: Work) -> tuple[float, float]:
     """Return the seconds of a training, and its accuracy."""
-    if on_gpu:
-        torch.cuda.synchronize()
+    if work.on_gpu:
+        torch.cuda.synchronize(work.device)
     began = time.perf_counter()
     reached = training(seed)
-    if on_gpu:
-        torch.cuda.synchronize()
+    if work.on_gpu:
+        torch.cuda.synchronize(work.device)
     return time.perf_counter() - began, reached
 
 
@@ -195,7 +197,7 @@ def measure_ladder(work: Work, seeds: int) -> float:
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in loops}
     for seed in range(seeds):
         for name, training in loops.items():
-            found[name].append(timed(training, seed, on_gpu=work.on_gpu))
+            found[name].append(timed(training, seed, work))
     plain = statistics.median(seconds for seconds, _ in found["plain loop"])
     before = None
     for name, trainings in found.items():
@@ -210,8 +212,8 @@ def measure_compiled(work: Work, plain: float) -> None:
     training = partial(
         train_on_device, work, work.task.to(work.device), Ways(channels_last=True, bfloat16=True, compiled=True)
     )
-    first, _ = timed(training, 0, on_gpu=work.on_gpu)
-    later, _ = timed(training, 1, on_gpu=work.on_gpu)
+    first, _ = timed(training, 0, work)
+    later, _ = timed(training, 1, work)
     show(
         "torch.compile, instead of CUDA graphs",
         first,
@@ -257,7 +259,7 @@ def serve(work: Work, seeds: int) -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     for seed in range(seeds):
-        timed(partial(train_as_a_child, work, there, "bfloat16"), seed, on_gpu=work.on_gpu)
+        timed(partial(train_as_a_child, work, there, "bfloat16"), seed, work)
     print("done", flush=True)
 
 
@@ -280,6 +282,8 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     if given.seeds < 1 or min(given.processes) < 1:
         parser.error("--seeds and --processes must be at least 1")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("child_trainer").setLevel(logging.INFO)
     data = given.data and given.data.resolve()
     task, budget, network = prepared(given.network, data)
     work = Work(task=task, budget=budget, network=network, device=given.device)

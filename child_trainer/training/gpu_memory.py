@@ -14,7 +14,10 @@ def reset_peak_memory(device: str) -> None:
 
 
 def peak_memory(device: str) -> int | None:
-    """Return the most bytes of the GPU in use since `reset_peak_memory`; `None` on a CPU."""
+    """Return the most bytes of the GPU in use since `reset_peak_memory`; `None` on a CPU.
+
+    What a recording of a step holds between two of its replays is not in use, and does not count.
+    """
     if not device.startswith("cuda"):
         return None
     import torch
@@ -27,6 +30,15 @@ def total_memory(device: str) -> int:
     import torch
 
     return torch.cuda.get_device_properties(device).total_memory
+
+
+def smallest_memory() -> int | None:
+    """Return the bytes of memory of the smallest GPU that this process can use; `None` if it can use none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    return min(total_memory(f"cuda:{number}") for number in range(torch.cuda.device_count()))
 
 
 def limit_memory(device: str, limit_bytes: int) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -231,16 +231,15 @@ class _Steps:
     def __call__(self, inputs: Tensor, labels: Tensor) -> None:
         """Change the weights by the gradient of a batch."""
         state, clip_norm = self._state, self._regime.clip_norm
+        # Not a method: a recording that held these steps would outlive its training, and keep its memory of the GPU.
+        loss = partial(_loss, state.network, regime=self._regime)
         if self._capture is not None and self._recorded is None:
-            self._recorded = record(state.network, self._loss, inputs, labels, self._capture)
+            self._recorded = record(state.network, loss, inputs, labels, self._capture)
             self._capture = None  # one attempt: where it failed, it would fail again
         if self._recorded is None:
-            take_step(state, self._loss(inputs, labels), clip_norm)
+            take_step(state, loss(inputs, labels), clip_norm)
         else:
             use_gradients(state, self._recorded(inputs, labels), clip_norm)
-
-    def _loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        return _loss(self._state.network, inputs, labels, self._regime)
 
 
 def _train_epoch(
@@ -275,7 +274,7 @@ def _train_epoch(
     return total
 
 
-def _loss(network: nn.Module, inputs: Tensor, labels: Tensor, regime: Regime) -> Tensor:
+def _loss(network: nn.Module, inputs: Tensor, labels: Tensor, *, regime: Regime) -> Tensor:
     """Return the cross-entropy of a step, with that of the auxiliary head if there is one and the regime weighs it."""
     smoothing, weight = regime.label_smoothing, regime.auxiliary_weight
     if not (weight and isinstance(network, Classifier) and network.auxiliary_head is not None):

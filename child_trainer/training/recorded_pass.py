@@ -7,8 +7,10 @@ parameters together, and its learning rate, a number of Python's, changes from s
 """
 
 import logging
-from collections.abc import Callable
-from functools import partial
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -77,9 +79,12 @@ class RecordedPass:
         self._inputs, self._labels = inputs.clone(memory_format=torch.preserve_format), labels.clone()
         before = [(buffer, buffer.clone()) for buffer in network.buffers()]
         try:
+            # Before the recording: its memory is kept, and passes beside it would need as much again.
+            other = inputs.flip(0)  # with the same labels: another batch
+            computed = self._results(self._passes(other, self._labels))
             self._replay, self._loss = capture(lambda: self._passes(self._inputs, self._labels))
             self._gradients = [(parameter, parameter.grad) for parameter in network.parameters()]
-            self._check(inputs)
+            self._check(other, computed)
         except CannotRecord:
             raise
         except Exception as error:  # each library reports a forbidden operation in its own way
@@ -99,18 +104,20 @@ class RecordedPass:
             parameter.grad = gradient
         return self._loss
 
-    def _check(self, inputs: Tensor) -> None:
-        """Raise `CannotRecord` unless a replay with another batch gives what its passes give.
+    def _check(self, inputs: Tensor, computed: list[Tensor]) -> None:
+        """Raise `CannotRecord` unless a replay with another batch gives what its passes gave.
 
         A recording that is wrong, and raised nothing, would train on the gradients of the first batch, or on none.
         """
-        self._inputs.copy_(inputs.flip(0))  # with the same labels: another batch
+        self._inputs.copy_(inputs)
         self._replay()
-        replayed = [self._loss.clone(), *(g.clone() for _, g in self._gradients if g is not None)]
-        loss = self._passes(self._inputs, self._labels)
-        computed = [loss, *(p.grad for p, _ in self._gradients if p.grad is not None)]
+        replayed = self._results(self._loss)
         if len(replayed) != len(computed) or not all(map(_is_close, replayed, computed)):
             raise CannotRecord("a replay gives other gradients than the passes themselves")
+
+    def _results(self, loss: Tensor) -> list[Tensor]:
+        """Return copies of a loss and of the gradients that the parameters have."""
+        return [loss.clone(), *(p.grad.clone() for p in self._network.parameters() if p.grad is not None)]
 
     def _passes(self, inputs: Tensor, labels: Tensor) -> Tensor:
         loss = self._compute(inputs, labels)
@@ -180,19 +187,48 @@ def cuda_graph(
         RuntimeError: it does what a graph cannot hold, such as to wait for the GPU.
     """
     with torch.cuda.device(device):
-        # Not on the default stream, as PyTorch demands: it waits for all others, which a recording forbids.
-        stream = torch.cuda.Stream()
+        stream = _recording_stream(torch.cuda.current_device())
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UP_PASSES):
-                function()
-        torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            result = function()
+        try:
+            # This context puts the current stream back also where the recording fails, which PyTorch's own does not.
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UP_PASSES - 1):
+                    function()
+                with _no_waits():
+                    function()
+                with torch.cuda.graph(graph, stream=stream):
+                    result = function()
+        finally:
+            torch.cuda.current_stream().wait_stream(stream)
 
     def replay() -> None:
         with torch.cuda.device(device):
             graph.replay()
 
     return replay, result
+
+
+@cache
+def _recording_stream(device: int) -> torch.cuda.Stream:
+    """Return the stream on which a GPU's passes are recorded: not the default one, for which all others wait.
+
+    It is the same for every training, because cuBLAS keeps a workspace for each stream that it has been used on.
+    """
+    return torch.cuda.Stream(device)
+
+
+@contextmanager
+def _no_waits() -> Iterator[None]:
+    """Raise `RuntimeError` for an operation that waits for the GPU, such as to read a number from it.
+
+    In a recording it would fail, too, but leave PyTorch's allocator and its generator in the middle of it.
+    """
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the mode is called a prototype: it does not see every such operation
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)

@@ -25,8 +25,17 @@ from child_trainer.training.task import (
     TaskError,
 )
 
-OUT_OF_MEMORY_SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
-"""Texts by which CUDA, PyTorch's CPU allocator, Linux and cuBLAS report it, all in a `RuntimeError`."""
+OUT_OF_MEMORY_SIGNS = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "ALLOC_FAILED",
+    "unable to find an engine to execute this computation",
+)
+"""Texts by which CUDA, PyTorch's CPU allocator, Linux, cuBLAS and convolutions report it, all in a `RuntimeError`.
+
+A convolution tries one engine of cuDNN after another, and says of those that lack memory only that none was found.
+"""
 
 
 def train(  # noqa: PLR0913  (all but the first three are options)

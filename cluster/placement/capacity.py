@@ -36,7 +36,7 @@ class Node:
         memory: bytes that its processes may use; `None` if unknown.
         labels: set by the cluster's administrator and by Ray.
         gpu_kind: such as `A100`; `None` if unknown.
-        gpu_bytes: memory of each of its GPUs; `None` if unknown.
+        gpu_bytes: memory of the smallest of its GPUs; `None` if unknown.
         driver: the run's driver is here, and with it the run's folder.
         draining: it is to be taken away soon, and starts nothing more.
         free: its resources that are not in use now, by Ray's names; `None` where only this run can use them.

@@ -292,6 +292,7 @@ def _check_cuda() -> None:
     import torch
 
     if torch.cuda.is_available():
+        torch.ones(1, device="cuda").item()  # fails, with the reason, where this PyTorch has no kernels for the GPU
         return
     cuda = torch.version.cuda
     fit = "install a CUDA build" if cuda is None else f"have an NVIDIA driver that is new enough for CUDA {cuda}"

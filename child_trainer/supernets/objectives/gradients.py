@@ -101,12 +101,13 @@ def _group(  # noqa: PLR0913
     images, labels = batch
     used, variable = with_leaves(gates) if of != "weights" else (constant(gates), [])
     own = {name: weights[name].detach().requires_grad_(of != "gates") for name in network.names(used)}
+    learnt = own if of != "gates" else {}
+    wanted = [*learnt.values(), *variable]
     with isolated_randomness(seed, str(images.device)), torch.enable_grad():
         logits = network(own, images, used)
         loss = share * F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
-    learnt = own if of != "gates" else {}
-    wanted = [*learnt.values(), *variable]
-    found = torch.autograd.grad(loss, wanted, allow_unused=True) if wanted else ()
+        # In here, too: on a GPU a convolution's backward pass is deterministic only where it is asked to be.
+        found = torch.autograd.grad(loss, wanted, allow_unused=True) if wanted else ()
     of_weights = {name: gradient for name, gradient in zip(learnt, found, strict=False) if gradient is not None}
     of_gates = [
         torch.zeros_like(number) if gradient is None else gradient

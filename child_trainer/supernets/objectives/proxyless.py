@@ -85,7 +85,7 @@ def binary_gate(strengths: Tensor, generator: Generator) -> Tensor:
     So dL/da_i = sum_j dL/dg_j p_j (delta_ij - p_i) (equation 4).
     """
     probabilities = strengths.softmax(0)
-    chosen = _sampled(probabilities, 1, generator)
+    chosen = _sampled(strengths, 1, generator)
     # The difference is 0, so that the gate is exactly 0 or 1.
     return torch.zeros_like(probabilities.detach()).index_fill_(0, chosen, 1.0) + (
         probabilities - probabilities.detach()
@@ -99,9 +99,9 @@ def two_path_gate(strengths: Tensor, generator: Generator) -> list[float | Tenso
     """
     if len(strengths) == 1:
         return [1.0]
-    pair = _sampled(strengths.softmax(0), 2, generator)
+    pair = _sampled(strengths, 2, generator)
     probabilities = strengths[pair].softmax(0)
-    chosen = _sampled(probabilities, 1, generator)
+    chosen = _sampled(strengths[pair], 1, generator)
     hot = torch.zeros_like(probabilities.detach()).index_fill_(0, chosen, 1.0) + (
         probabilities - probabilities.detach()
     )
@@ -111,9 +111,14 @@ def two_path_gate(strengths: Tensor, generator: Generator) -> list[float | Tenso
     return gate
 
 
-def _sampled(probabilities: Tensor, count: int, generator: Generator) -> Tensor:
-    """Return the places of so many different options, drawn on the CPU."""
-    return torch.multinomial(probabilities.detach().double().cpu(), count, generator=generator).to(probabilities.device)
+def _sampled(strengths: Tensor, count: int, generator: Generator) -> Tensor:
+    """Return the places of so many different options, drawn by their softmax.
+
+    All of it is computed on the CPU: the weights that a step reads are known from strengths there, and a GPU's softmax
+    differs in the last bits, by which it would now and then draw an option whose weights were not read.
+    """
+    probabilities = strengths.detach().cpu().softmax(0).double()
+    return torch.multinomial(probabilities, count, generator=generator).to(strengths.device)
 
 
 def binary_gates(sizes: Mapping[str, int], given: Gates, settings: ProxylessSettings, generator: Generator) -> Draw:

@@ -10,7 +10,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from child_trainer.training.gpu_memory import total_memory
+from child_trainer.training.gpu_memory import smallest_memory
 from cluster.placement.capacity import PROCESS_BYTES, TRAINING_BYTES, FolderVisibility, Node, can_grow
 from cluster.placement.cluster_state import ClusterFacts
 from cluster.placement.cores import usable_cores
@@ -46,10 +46,8 @@ def with_free_resources(nodes: Iterable[Node]) -> tuple[Node, ...]:
 
 
 def with_gpu_memory(nodes: Iterable[Node]) -> tuple[Node, ...]:
-    """Return the nodes with the memory of the driver's GPU, if this process can use one."""
-    import torch
-
-    known = total_memory("cuda:0") if torch.cuda.is_available() else None
+    """Return the nodes with the memory of the driver's smallest GPU, if this process can use one."""
+    known = smallest_memory()
     return tuple(replace(node, gpu_bytes=known) if node.driver and node.gpus else node for node in nodes)
 
 

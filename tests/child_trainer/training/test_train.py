@@ -244,6 +244,7 @@ class Failing:
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."), Cause.OUT_OF_MEMORY),
         (RuntimeError("CUDA error: out of memory"), Cause.OUT_OF_MEMORY),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), Cause.OUT_OF_MEMORY),
+        (RuntimeError("GET was unable to find an engine to execute this computation"), Cause.OUT_OF_MEMORY),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried"), Cause.OUT_OF_MEMORY),
         (MemoryError(), Cause.OUT_OF_MEMORY),
         (InvalidArchitecture("no"), Cause.INVALID),

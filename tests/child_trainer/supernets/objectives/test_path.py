@@ -1,7 +1,8 @@
 import pytest
 import torch
-from torch import Generator, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.module import register_module_forward_hook
 
 from child_trainer.architectures.architecture import Architecture, node
 from child_trainer.networks.build import build
@@ -146,3 +147,20 @@ def test_what_cannot_be_drawn_is_refused():
         DROPOUT.settings_of({"groups": 1.5})
     with pytest.raises(ValueError, match="an example for each of 9 groups, got 8"):
         run(DROPOUT, {}, NETWORK.initial(0), groups=9)
+
+
+def test_the_backward_pass_is_as_deterministic_as_the_forward_pass():
+    """On a GPU convolutions would otherwise add up their gradients in any order."""
+    seen: list[bool] = []
+
+    def watch(module: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.requires_grad:
+            output.register_hook(lambda gradient: seen.append(torch.backends.cudnn.deterministic))
+
+    hook = register_module_forward_hook(watch)
+    try:
+        run(PATH, one_hot(NETWORK.gate_sizes, 0), NETWORK.initial(0))
+    finally:
+        hook.remove()
+    assert seen
+    assert all(seen)
