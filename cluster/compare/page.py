@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from statistics import median
 
 from child_trainer.outcome import Measure
 from cluster.compare.markdown_table import SHARE, notes, percent, scaled, table
@@ -11,12 +12,15 @@ from cluster.config.recipes import differences
 from cluster.config.run_config import RunConfig
 from cluster.formatting import counted, metric_name
 from cluster.report.html.axis import axis, time_unit
-from cluster.report.html.charts import Line, line_chart
+from cluster.report.html.charts import LEVEL, Line, line_chart
 from cluster.report.html.document import document
 from cluster.report.html.markup import Markup, joined, tag
 
-NUM_STYLES = 6
-"""Styles of the searchers' lines; the next style is that of the table's best."""
+FAR = 0.5
+"""A line is not drawn if without it the axis would have at most this share of its length."""
+
+MOST_FAR = 3
+"""One of so many lines may be left out."""
 
 HIDDEN_SETTINGS = ("searcher", "local", "max-children", "seed")
 """Settings that the page shows in other words."""
@@ -121,18 +125,44 @@ def _chart(
             Line(
                 name=standing.label,
                 points=[(at, scaled(bounds.mean, measure)) for at, bounds in known],
-                style=style % NUM_STYLES,
+                style=style,
                 spread=[(at, scaled(bounds.low, measure), scaled(bounds.high, measure)) for at, bounds in known],
             )
         )
-    values = [value for line in lines for _, *ends in line.spread for value in ends]
+    lines, far = _near(lines)
+    values = _ends(lines)
     if optimum is not None:
         level = scaled(optimum, measure)
         ends = [(places[0], level), (places[-1], level)]
-        lines.append(Line(name="best of the table", points=ends, style=NUM_STYLES))
+        lines.append(Line(name="best of the table", points=ends, style=LEVEL))
         values.append(level)
     x = axis(f"{name} of the budget" if unit != 1.0 or name != "children" else name, places, zero=True)
-    return line_chart(title, x, axis(label, values), lines)
+    ends = ", ".join(f"{line.name} ({line.points[-1][1]:.2f})" for line in far)
+    note = f"not drawn, because far from the others: {ends}" if far else ""
+    return line_chart(title, x, axis(label, values), lines, note)
+
+
+def _near(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
+    """Return the lines to draw, and those that would press all others together, each in their order."""
+    far: list[Line] = []
+    near = [line for line in lines if line.points]
+    while len(far) + 1 <= len(lines) // MOST_FAR:
+        middle = median(line.points[-1][1] for line in near)
+        farthest = max(near, key=lambda line: abs(line.points[-1][1] - middle))
+        others = [line for line in near if line is not farthest]
+        if _length(others) > FAR * _length(near):
+            break
+        near, far = others, [*far, farthest]
+    return near, far
+
+
+def _length(lines: Sequence[Line]) -> float:
+    values = _ends(lines)
+    return max(values) - min(values)
+
+
+def _ends(lines: Sequence[Line]) -> list[float]:
+    return [value for line in lines for _, *ends in line.spread for value in ends]
 
 
 def _settings(plan: Plan) -> Markup:

@@ -17,6 +17,14 @@ LEFT, RIGHT, TOP, BOTTOM = 54, 14, 10, 42
 
 Point = tuple[float, float]
 
+COLOURS = 6
+"""Different colours of lines, each with dashes of its own."""
+
+STYLES = 3 * COLOURS
+"""Different styles of lines: all colours thrice, with other dashes each time."""
+
+LEVEL = -1
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
@@ -25,7 +33,8 @@ class Line:
     Attributes:
         name: name in the legend.
         points: points from left to right.
-        style: number of its colour and dashes, from 0.
+        style: number of its colour and dashes, from 0: all `STYLES` differ, and begin again after that. `LEVEL` is
+            that of a line to compare with.
         steps: whether a value holds until the next point.
         spread: band behind the curve, (x, low, high) from left to right.
     """
@@ -61,7 +70,7 @@ def line_chart(title: str, x: Axis, y: Axis, lines: Sequence[Line], note: str = 
     """Return a plot of curves with common axes."""
     spreads = [_spread(line, x, y) for line in lines if line.spread]
     elements = [*spreads, *(_curve(line, x, y) for line in lines if line.points)]
-    shown = [(f"line s{line.style}", line.name) for line in lines if line.points]
+    shown = [(f"line {_style(line)}", line.name) for line in lines if line.points]
     ends = "; ".join(f"{line.name} ends at {short(line.points[-1][1])}" for line in lines if line.points)
     plot = _plot(f"{title}: {y.label} against {x.label}. {ends}.", x, y, elements)
     return figure(title, note, legend(shown) if len(shown) > 1 else "", plot)
@@ -222,22 +231,30 @@ def _mark(dot: Dot, x: Axis, y: Axis, radius: float, kind: str) -> Markup:
     return tag("circle", tag("title", dot.tooltip), cx=_x(x, at[0]), cy=_y(y, at[1]), r=radius, class_=kind)
 
 
+def _style(line: Line) -> str:
+    """Return the classes of a line's style."""
+    if line.style == LEVEL:
+        return "level"
+    again, colour = divmod(line.style % STYLES, COLOURS)
+    return f"s{colour}" + (f" again{again}" if again else "")
+
+
 def _spread(line: Line, x: Axis, y: Axis) -> Markup:
     above = [(_x(x, at), _y(y, high)) for at, _, high in line.spread]
     below = [(_x(x, at), _y(y, low)) for at, low, _ in reversed(line.spread)]
     corners = "L".join(f"{pixels(right)} {pixels(up)}" for right, up in (*above, *below))
-    return tag("path", d=f"M{corners}Z", class_=f"spread s{line.style}")
+    return tag("path", d=f"M{corners}Z", class_=f"spread {_style(line)}")
 
 
 def _curve(line: Line, x: Axis, y: Axis) -> Markup:
     points = [(_x(x, at), _y(y, value)) for at, value in line.points]
     if len(points) == 1:  # smaller from style to style, so that two in one place are both visible
-        radius = max(2.5, 6.0 - 1.5 * line.style)
-        return tag("circle", cx=points[0][0], cy=points[0][1], r=radius, class_=f"point s{line.style}")
+        radius = max(2.5, 6.0 - 1.5 * (line.style % STYLES))
+        return tag("circle", cx=points[0][0], cy=points[0][1], r=radius, class_=f"point {_style(line)}")
     path = [f"M{pixels(points[0][0])} {pixels(points[0][1])}"]
     for (_, _), (right, up) in pairwise(points):
         path.append(f"H{pixels(right)}V{pixels(up)}" if line.steps else f"L{pixels(right)} {pixels(up)}")
-    return tag("path", d="".join(path), class_=f"curve s{line.style}")
+    return tag("path", d="".join(path), class_=f"curve {_style(line)}")
 
 
 def _plot(tooltip: str, x: Axis, y: Axis, content: Sequence[Markup]) -> Markup:

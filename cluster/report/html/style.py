@@ -58,8 +58,10 @@ figcaption .note { font-size: 12.5px; }
 .swatch.line { height: 0; width: 18px; border-top: 3px solid var(--fill); background: none; vertical-align: 3px; }
 .swatch.dot { border-radius: 50%; width: 9px; height: 9px; vertical-align: 0; background: var(--s0); opacity: .6; }
 .s0 { --fill: var(--s0); } .s1 { --fill: var(--s1); } .s2 { --fill: var(--s2); } .s3 { --fill: var(--s3); }
-.s4 { --fill: var(--s4); } .s5 { --fill: var(--s5); } .s6 { --fill: var(--soft); }
+.s4 { --fill: var(--s4); } .s5 { --fill: var(--s5); } .level { --fill: var(--soft); }
 .swatch.s1, .swatch.s3, .swatch.s5 { border-top-style: dashed; }
+.swatch.again1 { border-top-style: dotted; }
+.swatch.again2 { border-top-style: double; }
 svg text { fill: var(--ink); font: 11.5px system-ui, "DejaVu Sans", sans-serif; }
 svg .tick { fill: var(--soft); font-size: 11px; }
 svg .label { fill: var(--soft); font-size: 12px; }
@@ -71,7 +73,9 @@ svg .curve { fill: none; stroke: var(--fill); stroke-width: 2; stroke-linejoin: 
 svg .curve.s1 { stroke-dasharray: 6 4; }
 svg .curve.s3 { stroke-dasharray: 2 4; }
 svg .curve.s5 { stroke-dasharray: 10 3 2 3; }
-svg .curve.s6 { stroke-width: 1; }
+svg .curve.again1 { stroke-width: 3; stroke-dasharray: 0.1 6; }
+svg .curve.again2 { stroke-dasharray: 14 5; }
+svg .curve.level { stroke-width: 1; }
 svg .point { fill: var(--fill); }
 svg .spread { fill: var(--fill); opacity: .16; stroke: none; }
 svg .area { fill: var(--s0); opacity: .75; }

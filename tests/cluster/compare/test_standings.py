@@ -9,7 +9,7 @@ import pytest
 from cluster.compare.markdown_table import COVERAGE, markdown, table
 from cluster.compare.page import page
 from cluster.compare.plan import Limit, Plan, make_plan
-from cluster.compare.search_result import ResultError
+from cluster.compare.search_result import ResultError, SearchResult
 from cluster.compare.standings import DRAWS_SEED, Best, summarize
 from cluster.config.recipes import RECIPES
 from controller.statistics import Interval, bootstrap_draws, bootstrap_interval
@@ -169,10 +169,32 @@ def test_the_page_has_table_curves_bands_and_settings() -> None:
     text = page(summarize(compared, results, Best(metric=0.95, test=0.99)), now=0.0)
     found = read_page(text)
     assert "80.00 ± 14.14 [70.00, 90.00]" in found.words
-    for style in ("spread s0", "spread s1", "curve s0", "curve s1", "curve s6"):
+    for style in ("spread s0", "spread s1", "curve s0", "curve s1", "curve level"):
         drawn = [attributes for attributes in found.named("path") if attributes.get("class") == style]
         assert len(drawn) == 2, style  # validation and test
     assert "--children 2" in found.words
     assert "--children 4" in found.words
     assert "1970-01-01" in found.words
     assert not found.named("script")
+
+
+def test_many_searchers_have_lines_of_their_own_and_one_that_is_far_from_all_is_named_instead() -> None:
+    words = [f"reinforce:children={children}" for children in range(2, 9)]
+    compared = make_plan("nasbench201", RECIPES["nasbench201"](), words, 2, Limit(seconds=50.0))
+
+    def results(accuracy: float) -> list[SearchResult]:
+        return [made_result(seed, [accuracy + seed / 100, accuracy], [10, 20], [None, None]) for seed in range(2)]
+
+    found = {word: results(0.9 + place / 100) for place, word in enumerate([*words, "random"])}
+    curves = classes(page(summarize(compared, found, None), now=0.0), "curve")
+    assert len(curves) == len(set(curves)) == 8
+    text = page(summarize(compared, found | {words[3]: results(0.1)}, None), now=0.0)
+    assert curves[3] not in classes(text, "curve")
+    assert len(classes(text, "curve")) == 7
+    assert f"not drawn, because far from the others: {words[3]} (10.50)" in read_page(text).words
+
+
+def classes(text: str, kind: str) -> list[str]:
+    """Return the classes of a page's paths of one kind."""
+    found = [str(attributes.get("class")) for attributes in read_page(text).named("path")]
+    return [one for one in found if one.startswith(f"{kind} ")]
