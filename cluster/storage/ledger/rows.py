@@ -51,6 +51,12 @@ ON_SHARED_WEIGHTS = "(lane IS NOT NULL OR coalesce(json_extract(job, '$.kind') =
 Only steps have a lane. Their jobs may be long, with a path for each step, and SQLite reads the whole text for one key.
 """
 
+AS_BEFORE = ""
+"""In place of an origin: that of the child before, with which the child was proposed.
+
+Earlier versions wrote it for each of them.
+"""
+
 NO_BATCH = 0
 """The batch number of a child that is in no batch yet; batches count from 1."""
 
@@ -192,7 +198,7 @@ def insert_child(
     graph: int | None,
     seed: int,
     now: float,
-    sampled_from: tuple[tuple[int, ...] | None, str],
+    sampled_from: tuple[tuple[int, ...] | None, str | None],
 ) -> None:
     """Insert a child.
 
@@ -203,7 +209,8 @@ def insert_child(
         graph: the key of the proposal's graph.
         seed: the child's.
         now: Unix time.
-        sampled_from: the versions of the shards that it was sampled from, `None` for its batch's; and the origin.
+        sampled_from: the versions of the shards that it was sampled from, `None` for its batch's; and the origin,
+            `AS_BEFORE` for that of the child before, `None` if it is not recorded.
     """
     proposal, lane = child.proposal, child.lane
     versions, origin = sampled_from
@@ -223,7 +230,7 @@ def insert_child(
             seed,
             now,
             None if versions is None else json.dumps(versions),
-            origin or None,
+            origin,
             json.dumps(dict(proposal.notes), allow_nan=False, separators=(",", ":")) if proposal.notes else None,
             proposal.same_as,
             json.dumps(job_to_json(proposal.job), allow_nan=False) if proposal.job else None,
