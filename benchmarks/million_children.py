@@ -1,7 +1,7 @@
 """A ledger of a million children: its size on the disk, and what its readers and a resume take.
 
     python -m benchmarks.million_children [--children N] [--searchers A,B] [--replicas R] [--repetitions N] \\
-        [--keep FOLDER] [--data DIR]
+        [--keep FOLDER] [--data DIR] [--before CHECKOUT]
 
 The search is `nascluster launch nasbench201 --local`. The ledger's first 100,000 children are recorded by the code that
 does it in a search, the ledger's own calls, many children to a transaction; architectures are drawn at random, so that
@@ -13,10 +13,14 @@ Measured are whole commands, each in a process of its own: wall-clock seconds, a
 and `report` also the seconds of their own work, without the start of Python and the imports. A resume's seconds count
 from the start of its process to the record of the first new child.
 
+With --before, only resumes, `children --csv` and `pareto` are measured, of this state of the code and of the one in
+CHECKOUT, in turn.
+
 DIR has the table's files (docs/tables.md); the default is $NASCLUSTER_DATA/nasbench201.
 """
 
 import argparse
+import os
 import random
 import sqlite3
 import statistics
@@ -24,11 +28,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks.nasbench201 import table_folder
+from child_trainer.architectures.nasbench201 import CELL_OPERATIONS
 from child_trainer.outcome import Outcome
 from cluster.config.flags import parse_run
 from cluster.config.recipes import RECIPES
@@ -37,6 +44,7 @@ from cluster.placement.versions import versions
 from cluster.runners.build import local_store, make_reward
 from cluster.runners.trainer import Trainer
 from cluster.search.evaluator import assignment_of
+from cluster.search.origin import Origin
 from cluster.search.records import LOCAL_WORKER, Batch, BatchResult, Verdict
 from cluster.search.replica import client
 from cluster.search.seeding import child_seed
@@ -46,6 +54,9 @@ from cluster.storage.run_folder import RunFolder
 from controller.searcher import Child, Proposal
 from controller.space import first_tokens
 from ps.store import ParameterStore, Push
+
+HERE = Path(__file__).parents[1]
+"""This checkout."""
 
 CHILDREN = 1_000_000
 SEARCHERS = ("reinforce", "evolution", "bayesian")
@@ -62,7 +73,7 @@ TOGETHER = 250
 LEARNING = ("reinforce", "ppo")
 """Searchers whose parameters are on the shards."""
 
-CHANGE = "edge 3: skip_connect to none"
+CHANGE = "edge {}: {} to {}"
 """The words of evolution for a change."""
 
 COMMANDS = {
@@ -208,9 +219,18 @@ def round_of(ledger: Ledger, config: RunConfig, number: int, networks: Networks,
     learns = config.searcher in LEARNING
     versions = (number * config.topology.replicas,) * config.topology.shards if learns else ()
     batches: list[Batch] = []
+    ended, asked = ledger.completed(), config.topology.children
+    seen = Origin(
+        versions=versions,
+        incarnations=(1,) * len(versions),
+        completed=ended,
+        known=0 if learns else ended,
+        step=(number,),
+        asked=asked,
+    )
     for replica in range(config.topology.replicas):
-        proposals = [with_notes(networks.draw(), config, ledger, rng) for _ in range(config.topology.children)]
-        if (batch := ledger.admit(replica, number, proposals, versions)) is None:
+        proposals = [with_notes(networks.draw(), config, ledger, rng) for _ in range(asked)]
+        if (batch := ledger.admit(replica, number, proposals, versions, origin=seen.to_text())) is None:
             return
         batches.append(batch)
     waiting = [child for batch in batches for child in batch.children]
@@ -243,7 +263,8 @@ def with_notes(proposal: Proposal, config: RunConfig, ledger: Ledger, rng: rando
     last = ledger.last_child()
     if config.searcher != "evolution" or not last:
         return proposal
-    return replace(proposal, notes={"parent": rng.randint(max(1, last - 100), last), "change": CHANGE})
+    change = CHANGE.format(rng.randint(1, 6), *rng.sample(CELL_OPERATIONS, 2))
+    return replace(proposal, notes={"parent": rng.randint(max(1, last - 100), last), "change": change})
 
 
 def push(store: ParameterStore, name: str, number: int) -> None:
@@ -261,9 +282,10 @@ class Spent:
     memory: float
 
 
-def command(*words: str) -> Spent:
-    """Run a command, whose output goes nowhere."""
-    done = subprocess.run([sys.executable, "-c", WATCHED, *words], check=True, capture_output=True, text=True)
+def command(*words: str, checkout: Path = HERE) -> Spent:
+    """Run a command of a checkout, whose output goes nowhere."""
+    where = {"cwd": checkout, "env": os.environ | {"PYTHONPATH": str(checkout)}}
+    done = subprocess.run([sys.executable, "-c", WATCHED, *words], check=True, capture_output=True, text=True, **where)
     return Spent(*map(float, done.stdout.split()))
 
 
@@ -298,15 +320,50 @@ def measure(folder: RunFolder, config: RunConfig, children: int, repetitions: in
         text += f", at most {max(one.memory for one in spent):.0f} MB of memory"
         text += f", {page.stat().st_size / 1e6:.1f} MB" if name == "report" else ""
         line(f"`{name}`, the whole command", text)
-    with closing(sqlite3.connect(folder.ledger)) as db:
-        (before,) = db.execute("SELECT max(id) FROM children").fetchone()
-    began = time.time()
-    resumed = command("-m", "cluster", "resume", "run", "--max-children", str(before + MORE), *where)
-    with closing(sqlite3.connect(folder.ledger)) as db:
-        (sampled,) = db.execute("SELECT sampled_at FROM children WHERE id = ?", (before + 1,)).fetchone()
-    line("`resume` until the first new child", f"{sampled - began:.1f} s; at most {resumed.memory:.0f} MB of memory")
+    first, resumed = resume(folder)
+    line("`resume` until the first new child", f"{first:.1f} s; at most {resumed.memory:.0f} MB of memory")
     whole = f"{resumed.seconds:.1f} s, {resumed.processor:.1f} s of the processor"
     line("`resume` of some children to their end", whole)
+
+
+def resume(folder: RunFolder, checkout: Path = HERE) -> tuple[float, Spent]:
+    """Resume the run for some children; return the seconds until the first is recorded, and what all of it took."""
+    with closing(sqlite3.connect(folder.ledger)) as db:
+        (before,) = db.execute("SELECT max(id) FROM children").fetchone()
+    began, words = time.time(), ("run", "--max-children", str(before + MORE), "--storage-path", str(folder.path.parent))
+    spent = command("-m", "cluster", "resume", *words, checkout=checkout)
+    with closing(sqlite3.connect(folder.ledger)) as db:
+        (sampled,) = db.execute("SELECT sampled_at FROM children WHERE id = ?", (before + 1,)).fetchone()
+    return sampled - began, spent
+
+
+def measure_in_turn(folder: RunFolder, config: RunConfig, children: int, repetitions: int, before: Path) -> None:
+    """Print the table of one ledger with the code before and now."""
+    where = ("--storage-path", str(folder.path.parent))
+    states, lists = {"before": before.absolute(), "now": HERE}, ("children --csv", "pareto")
+    seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+    peak: dict[tuple[str, str], float] = {}
+    for _ in range(repetitions):
+        for state, checkout in states.items():
+            first, spent = resume(folder, checkout)
+            seconds["`resume` until the first new child, clock", state].append(first)
+            found = {"`resume`, processor": spent}
+            found |= {
+                f"`{name}`, processor": command("-m", "cluster", *COMMANDS[name], *where, checkout=checkout)
+                for name in lists
+            }
+            for what, each in found.items():
+                seconds[what, state].append(each.processor)
+                peak[what, state] = max(each.memory, peak.get((what, state), 0.0))
+    print(f"\n{config.searcher}, {children:,} children\n\n| seconds | before | now |\n|---|---|---|")
+    for what in dict.fromkeys(what for what, _ in seconds):
+        line(what, *(_spread(seconds[what, state], peak.get((what, state))) for state in states))
+
+
+def _spread(seconds: Sequence[float], peak: float | None) -> str:
+    """Return the median, and the least and the most, and the peak of the memory in MB."""
+    text = f"{statistics.median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})"
+    return text if peak is None else f"{text}, {peak:.0f} MB"
 
 
 def main(arguments: list[str]) -> None:
@@ -318,6 +375,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--repetitions", type=int, default=REPETITIONS)
     parser.add_argument("--keep", help="folder for the runs; those that are there are measured as they are")
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--before", type=Path, help="an earlier checkout to compare with")
     options = parser.parse_args(arguments)
     data = options.data or table_folder(())
     if data is None:
@@ -335,7 +393,10 @@ def main(arguments: list[str]) -> None:
                 began = time.monotonic()
                 fill(folder, config, options.children)
                 print(f"{searcher}: filled in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-            measure(folder, config, options.children, options.repetitions)
+            if options.before:
+                measure_in_turn(folder, config, options.children, options.repetitions, options.before)
+            else:
+                measure(folder, config, options.children, options.repetitions)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def utc_time(time: float) -> str:
 
 def utc_instant(time: float) -> str:
     """Format a Unix time in UTC to the millisecond, for data: 2026-11-29T02:16:36.250Z."""
-    return f"{datetime.fromtimestamp(time, UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+    return f"{datetime.fromtimestamp(time, UTC).isoformat(timespec='milliseconds').removesuffix('+00:00')}Z"
 
 
 def file_size(number: float) -> str:

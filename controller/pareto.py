@@ -21,11 +21,26 @@ def front(points: Sequence[Point]) -> list[int]:
     """Return the places of the points that no other dominates, by their first values; of equal points the first."""
     # A point can only be dominated by one that is before it in this order, and then by one of the front so far. Of two
     # objectives it is by the last one of these, if by any, as their second values fall.
+    values = [tuple(point) for point in points]
+    order = sorted(range(len(values)), key=values.__getitem__)
+    if values and len(values[0]) == 2:
+        return _front_of_pairs(values, order)
     kept: list[int] = []
-    for place in sorted(range(len(points)), key=lambda place: tuple(points[place])):
-        others = kept[-1:] if len(points[place]) == 2 else kept
-        if not any(all(a <= b for a, b in zip(points[k], points[place], strict=True)) for k in others):
+    for place in order:
+        if not any(all(a <= b for a, b in zip(points[k], points[place], strict=True)) for k in kept):
             kept.append(place)
+    return kept
+
+
+def _front_of_pairs(points: Sequence[tuple[float, ...]], order: Sequence[int]) -> list[int]:
+    """Return the front of points of two objectives, given their order."""
+    kept: list[int] = []
+    last = (math.inf, math.inf)
+    for place in order:
+        point = points[place]
+        if not (kept and last[0] <= point[0] and last[1] <= point[1]):
+            kept.append(place)
+            last = point
     return kept
 
 

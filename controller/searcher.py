@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -101,10 +100,14 @@ class Proposal:
         return self.architecture.id if self.architecture else ""
 
 
-class _ReadLater:
-    """The places of what gives a record's outcome, and its notes, when they are first asked for."""
+Read = Callable[[str, tuple[Any, ...]], Any]
+"""Returns an attribute of a record, given its name and what `ChildRecord.reading_later` was given for it."""
 
-    __slots__ = ("_notes_text", "_read_outcome")
+
+class _ReadLater:
+    """The places of what gives a record's rarer attributes when they are first asked for."""
+
+    __slots__ = ("_given", "_read")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,40 +138,43 @@ class ChildRecord(_ReadLater):
 
     @classmethod
     def reading_later(
-        cls, read: Callable[..., Outcome | None], given: tuple[Any, ...], values: tuple[Any, ...]
+        cls, child: int, tokens: tuple[int, ...], architecture_id: str, reward: float | None, read: Read, given: Any
     ) -> ChildRecord:
-        """Return the record of an ended child whose outcome and notes are read when they are first asked for.
+        """Return the record of an ended child whose other attributes are read when they are first asked for.
 
         Few searchers ask for them, and to make all of them takes most of the time that a long history takes.
 
         Args:
-            read: returns the outcome.
+            child: its id.
+            tokens, architecture_id, reward: of the record.
+            read: returns any other attribute.
             given: what it is called with.
-            values: the record's other attributes, in their order; of the notes their JSON text, or `None`.
         """
-        record = cls.__new__(cls)
-        for fill, value in zip(_FILL, ((read, given), *values), strict=True):
-            fill(record, value)
+        record = _new(cls)  # a frozen dataclass is filled past its `__setattr__`
+        _set_id(record, child)
+        _set_tokens(record, tokens)
+        _set_architecture_id(record, architecture_id)
+        _set_reward(record, reward)
+        _set_read(record, read)
+        _set_given(record, given)
         return record
 
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """Read the outcome or the notes, the two attributes that may have no value yet."""
-            if name == "outcome":
-                read, given = self._read_outcome
-                value = read(*given)
-            elif name == "notes":
-                value = json.loads(self._notes_text) if self._notes_text else {}
-            else:
+            """Read an attribute that has no value yet."""
+            if name not in _READ_LATER:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            value = self._read(name, self._given)
             object.__setattr__(self, name, value)
             return value
 
 
-_FILLED = ("_read_outcome", "id", "tokens", "architecture_id", "log_prob", "reward", "_notes_text", "same_as", "job")
-_FILL = tuple(getattr(ChildRecord, name).__set__ for name in _FILLED)
-"""The slots of `ChildRecord.reading_later`; a frozen dataclass is filled past its `__setattr__`."""
+_READ_LATER = frozenset(ChildRecord.__slots__) - {"id", "tokens", "architecture_id", "reward"}
+_new = object.__new__
+_set_id, _set_tokens, _set_architecture_id, _set_reward, _set_read, _set_given = (
+    getattr(ChildRecord, name).__set__ for name in ("id", "tokens", "architecture_id", "reward", "_read", "_given")
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """The protocol `ParameterStore` and its data types. Every store follows the seven rules in the protocol's docstring."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math
@@ -7,14 +9,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, Self
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from ps.consistency import Consistency
 from ps.identifiers import check_client, check_name, check_note, check_push_id, check_rates
-from ps.optimizers import complete_options, options_to_json
+from ps.optimizer_options import complete_options, options_to_json
 from ps.status import ShardStatus
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_RANK = 8
 """Most dimensions of one tensor."""

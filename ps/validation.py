@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ps.errors import NonFinite, ShapeMismatch, TooLarge, UnknownParameter
-from ps.optimizers import has_rate
+from ps.optimizer_options import has_rate
 from ps.slices import Slices, as_slices
 from ps.store import Layout, Push
 

@@ -1,9 +1,10 @@
 """All children of a run as data: CSV, JSON or a table for people, written as they are read. Imports no torch."""
 
 import csv
-import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from math import isfinite
 from typing import Any, Literal
 
 from child_trainer import portable_json
@@ -41,10 +42,11 @@ def child_lines(folder: RunFolder, form: Form) -> Iterator[str]:
         yield from _separated(portable_json.dumps(values) for values in children_of(folder, held=held))
         yield "]}"
         return
-    line: Callable[[Mapping[str, Any]], str] = _csv_values if form == "csv" else _text
-    yield _csv(COLUMNS) if form == "csv" else HEAD
-    for values in children_of(folder, held=held):
-        yield line(values)
+    if form == "csv":
+        yield from _csv_lines(_rows(folder, held=held))
+        return
+    yield HEAD
+    yield from map(_text, children_of(folder, held=held))
 
 
 def children_of(folder: RunFolder, *, held: bool | None = None) -> Iterator[dict[str, Any]]:
@@ -57,7 +59,11 @@ def children_of(folder: RunFolder, *, held: bool | None = None) -> Iterator[dict
     Raises:
         RunFolderError: the ledger is damaged.
     """
-    held = folder.is_held() if held is None else held
+    for values in _rows(folder, held=folder.is_held() if held is None else held):
+        yield dict(zip(COLUMNS, values, strict=True))
+
+
+def _rows(folder: RunFolder, *, held: bool) -> Iterator[tuple[Any, ...]]:
     with reading(folder) as db:
         for row in all_children(db, lambda: begin_anew(db)):
             try:
@@ -66,18 +72,21 @@ def children_of(folder: RunFolder, *, held: bool | None = None) -> Iterator[dict
                 raise RunFolderError(f"{folder.ledger} is damaged: child {row.child_id} has {error}") from error
 
 
-def _values(row: ChildRow, *, held: bool) -> dict[str, Any]:
+def _values(row: ChildRow, *, held: bool) -> tuple[Any, ...]:
     times = [None if at is None else utc_instant(at) for at in (row.sampled_at, row.started_at, row.ended_at)]
-    tokens = json.loads(row.tokens)
-    values = (
+    return (
         # What a driver that is gone had in training begins again.
         *(row.child_id, "sampled" if row.state == "running" and not held else row.state, row.replica, row.batch),
         *(row.reward, row.metric, row.parameters, row.flops, row.seconds, row.attempts, *times),
-        *(row.architecture_id or None, tokens, row.parent, row.other_parent, row.change, row.source),
+        *(row.architecture_id or None, _tokens(row.tokens), row.parent, row.other_parent, row.change, row.source),
         *(row.same_as, row.weights_of, row.job, row.cause, row.message),
         *(row.stopped, row.stop_reason, row.predicted, row.seed, row.latency_ms),
     )
-    return dict(zip(COLUMNS, values, strict=True))
+
+
+@lru_cache(maxsize=100_000)
+def _tokens(text: str) -> tuple[int, ...]:
+    return tuple(json.loads(text))
 
 
 def _separated(items: Iterator[str]) -> Iterator[str]:
@@ -90,16 +99,27 @@ def _separated(items: Iterator[str]) -> Iterator[str]:
         yield last
 
 
-def _csv_values(values: Mapping[str, Any]) -> str:
-    # As `--samples` of the searcher `given` takes them; numbers that are not finite are empty, as in JSON.
-    texts = {**values, "tokens": ",".join(map(str, values["tokens"]))}
-    return _csv([portable_json.finite(value) for value in texts.values()])
+class _Returned:
+    """A file whose `write` returns what it is given, as `writerow` then does: each line is made once."""
+
+    def write(self, text: str) -> str:
+        return text
 
 
-def _csv(values: Sequence[Any]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator=CSV_END).writerow(values)
-    return line.getvalue().removesuffix(CSV_END)
+def _csv_lines(rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:
+    """Yield the head and a line for each child."""
+    writerow = csv.writer(_Returned(), lineterminator=CSV_END).writerow
+    yield _line(writerow(COLUMNS))
+    place = COLUMNS.index("tokens")
+    for row in rows:
+        # Numbers that are not finite are empty, as in JSON.
+        values = [None if type(value) is float and not isfinite(value) else value for value in row]
+        values[place] = ",".join(map(str, row[place]))  # as `--samples` of the searcher `given` takes them
+        yield _line(writerow(values))
+
+
+def _line(written: Any) -> str:
+    return written.removesuffix(CSV_END)
 
 
 CSV_END = "\r\n"

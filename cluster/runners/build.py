@@ -1,10 +1,11 @@
 """Makes the parts of a run from its configuration. `local.py` and `on_ray/topology.py` connect them."""
 
+from __future__ import annotations
+
 import random
 from collections.abc import Callable
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from child_trainer import own_files
 from child_trainer.outcome import Outcome
@@ -19,8 +20,12 @@ from controller.objectives import product
 from controller.own_parts import check_reward, check_searcher, check_space
 from controller.reward import FAILED
 from controller.searcher import ParameterGroup, Searcher, View, is_exclusive, keeps_weights, shared_weights_of
-from ps.local import LocalStore
 from ps.store import Group, Layout, ParameterStore
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ps.local import LocalStore
 
 
 def make_parameters(config: RunConfig, searcher: Searcher) -> tuple[ParameterGroup, ...]:
@@ -108,7 +113,9 @@ def local_store(
     """
     groups = make_parameters(config, searcher or config.make_searcher())
     if not groups:
-        return None
+        return None  # and PyTorch is not imported
+    from ps.local import LocalStore
+
     store = LocalStore(make_layout(config, run, groups), directory)
     store.initialize(initial_values(groups))
     return store

@@ -9,7 +9,6 @@ from child_trainer.supernets.jobs import Score, Steps
 from cluster.config.run_config import RunConfig
 from cluster.formatting import counted
 from cluster.runners.build import first_view, make_parameters
-from cluster.runners.objective_steps import ObjectiveSteps, path_gates
 from cluster.runners.shared_weights import deferred_names, make_network
 from cluster.search.causal_order import Access, CausalOrder, turns
 from cluster.search.evaluator import Assignment, Evaluator, assignment_of
@@ -44,6 +43,8 @@ def access_in(config: RunConfig) -> Callable[[Assignment], Access]:
     shared = shared_weights_of(config.make_searcher())
     if shared is None:
         return lambda assignment: Access(frozenset())
+    from cluster.runners.objective_steps import ObjectiveSteps, path_gates  # imports PyTorch
+
     network, deferred = make_network(config, shared), deferred_names(config)
     space = cast(HasSupernet, config.search_space)
 

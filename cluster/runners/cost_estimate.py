@@ -8,12 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from statistics import fmean
 
-import torch
-
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
 from child_trainer.language_options import LanguageOptions
-from child_trainer.networks import cost
-from child_trainer.networks.build import build
 from child_trainer.tasks.entry import ImageProblem
 from child_trainer.tasks.synthetic_options import SyntheticOptions
 from cluster.config.run_config import RunConfig
@@ -113,6 +109,11 @@ def _flops_of(config: RunConfig) -> Callable[[Architecture], float | None]:
 
 
 def _image_flops(architecture: Architecture, problem: ImageProblem) -> float | None:
+    import torch
+
+    from child_trainer.networks import cost
+    from child_trainer.networks.build import build
+
     try:
         network = build(architecture, Images(input_shape=problem.shape, num_classes=problem.classes))
     except InvalidArchitecture:

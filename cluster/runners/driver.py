@@ -135,11 +135,12 @@ def _check_whole(config: RunConfig, folder: RunFolder, progress: StartProgress) 
 @contextmanager
 def _kept(journal: Journal, folder: RunFolder, found: StartProgress) -> Iterator[None]:
     """Keep the journal, which reports what is lost, and set the corrupt snapshots aside."""
-    from ps.shard.snapshot import set_aside
-
     with journal.writing(folder):
-        for path in found.corrupt:
-            set_aside(path)
+        if found.corrupt:
+            from ps.shard.snapshot import set_aside  # imports PyTorch
+
+            for path in found.corrupt:
+                set_aside(path)
         if found.losses:
             journal.report(found.losses)
         yield

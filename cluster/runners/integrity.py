@@ -8,6 +8,7 @@ without a child means that the ledger has lost records.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from child_trainer.inheritance.trained_weights import WeightsError
 from cluster.config.run_config import RunConfig
@@ -26,11 +27,13 @@ from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
 from controller.searcher import Searcher, keeps_weights, passes_of
 from ps.errors import CorruptSnapshot, WrongRun
-from ps.shard.messages import ShardState
-from ps.shard.snapshot import SnapshotFile
 from ps.store import Layout
 
-ShardFiles = tuple[int, SnapshotFile, Mapping[Path, ShardState | CorruptSnapshot]]
+if TYPE_CHECKING:
+    from ps.shard.messages import ShardState
+    from ps.shard.snapshot import SnapshotFile
+
+ShardFiles: TypeAlias = "tuple[int, SnapshotFile, Mapping[Path, ShardState | CorruptSnapshot]]"
 """A shard's index, its files, and their contents, the newest first."""
 
 
@@ -137,7 +140,7 @@ def gone_weights(folder: RunFolder, parent: int, checksum: str, fault: str, who:
 def _lost(shard_files: Sequence[ShardFiles], made: Mapping[str, int]) -> int:
     """Return how many of the last steps on each lane are missing in the newest snapshot of at least one shard."""
     newest = [
-        next((state for state in states.values() if isinstance(state, ShardState)), None)
+        next((state for state in states.values() if not isinstance(state, CorruptSnapshot)), None)
         for _, _, states in shard_files
     ]
     clients = [state.metadata["clients"] for state in newest if state]
@@ -153,6 +156,8 @@ def _made(folder: RunFolder) -> dict[str, int]:
 
 
 def _shard_files(directory: Path, layout: Layout) -> Sequence[ShardFiles]:
+    from ps.shard.snapshot import SnapshotFile  # imports PyTorch
+
     files = [SnapshotFile(directory, layout, index) for index in range(layout.shards)]
     try:
         return [(index, file, file.read_all()) for index, file in enumerate(files)]
@@ -162,7 +167,7 @@ def _shard_files(directory: Path, layout: Layout) -> Sequence[ShardFiles]:
         raise RunFolderError(f"the shards' files in {directory} cannot be read: {error}") from error
 
 
-def _in_the_way(file: SnapshotFile, states: Mapping[Path, ShardState | CorruptSnapshot]) -> list[Path]:
+def _in_the_way(file: "SnapshotFile", states: "Mapping[Path, ShardState | CorruptSnapshot]") -> list[Path]:
     bad = [path for path, state in states.items() if isinstance(state, CorruptSnapshot)]
     return bad if bad and (len(bad) == len(states) or file.path in bad) else []
 
@@ -171,7 +176,7 @@ def _pushed(shard_files: Sequence[ShardFiles]) -> Iterator[tuple[int, str, int]]
     """Yield the last pushes in the good snapshots: shard, client and sequence."""
     for index, _, states in shard_files:
         for state in states.values():
-            if isinstance(state, ShardState):
+            if not isinstance(state, CorruptSnapshot):
                 for name, (sequence, _) in state.metadata["clients"].items():
                     yield index, name, sequence
 
@@ -201,7 +206,7 @@ def _no_ledger(folder: RunFolder) -> RunFolderError:
     )
 
 
-def _no_weights(folder: RunFolder, index: int, file: SnapshotFile) -> RunFolderError:
+def _no_weights(folder: RunFolder, index: int, file: "SnapshotFile") -> RunFolderError:
     return RunFolderError(
         f"shared weights of the run {folder.name!r} are lost: no snapshot of their shard {index} can be read, of which"
         f" the newest is {file.path}. Restore a good one{_from_the_objects(folder)}; or, if there is none, launch a new"

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from child_trainer.supernets.option_costs import MEASURES, option_costs
 from child_trainer.threads import computing_with
 from cluster.config.run_config import RunConfig
 from cluster.formatting import counted
@@ -23,6 +22,8 @@ def with_latencies(config: RunConfig, report: Callable[[str], object]) -> RunCon
     shared, problem = shared_weights_of(config.make_searcher()), config.task.entry.problem
     if shared is None or shared.costs != "latency" or config.option_latencies or problem is None:
         return config
+    from child_trainer.supernets.option_costs import MEASURES, option_costs  # imports PyTorch
+
     threads = config.topology.threads_per_child
     report(f"Measuring the latency of each option on this machine, with {counted(threads, 'thread')} ...")
     with computing_with(threads):

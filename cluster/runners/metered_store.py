@@ -1,15 +1,18 @@
 """A parameter store that counts what passes through it."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import TypeVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, TypeVar
 
 from ps.status import ShardStatus
 from ps.store import Ack, ParameterStore, Push, Snapshot
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 

@@ -4,7 +4,6 @@ import random
 
 from child_trainer import own_files
 from child_trainer.architectures.architecture import InvalidArchitecture
-from child_trainer.networks.build import classifier_on_meta
 from child_trainer.tasks.table_file import SampleTable
 from cluster.config.run_config import RunConfig
 from cluster.runners.trainer import loaded_task
@@ -31,6 +30,8 @@ def check_networks(config: RunConfig) -> None:
     problem, space, rng = config.task.entry.problem, config.search_space, random.Random(0)
     if problem is None or own_files.is_own(config.space):
         return
+    from child_trainer.networks.build import classifier_on_meta  # imports PyTorch
+
     images = Images(input_shape=problem.shape, num_classes=problem.classes)
     errors: list[InvalidArchitecture] = []
     for number in range(SAMPLES):

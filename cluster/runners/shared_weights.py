@@ -1,20 +1,21 @@
-"""The weights that a run's children share: their network, and their layout and first values on shards of their own."""
+"""The weights that a run's children share: their network, and their layout and first values on shards of their own.
+
+PyTorch is imported where there are such weights: a search without any begins a second earlier.
+"""
+
+from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.language_options import LanguageOptions
 from child_trainer.regime import Regime
-from child_trainer.supernets.gated_language_model import TextProblem
-from child_trainer.supernets.generated import GeneratedSupernet
 from child_trainer.supernets.hyper_options import HyperOptions
-from child_trainer.supernets.language_network import LanguageSupernet
-from child_trainer.supernets.network import SupernetNetwork
 from child_trainer.tasks.catalogue import names_of
 from child_trainer.tasks.entry import ImageProblem
-from child_trainer.tasks.language import vocabulary_of
 from cluster.config.run_config import RunConfig
 from cluster.formatting import counted, duration
 from cluster.runners.build import make_group
@@ -25,9 +26,12 @@ from cluster.storage.errors import RunFolderError
 from cluster.storage.run_folder import RunFolder
 from controller.searcher import ParameterGroup, Searcher, SharedWeights, shared_weights_of
 from ps.errors import StoreError
-from ps.local import LocalStore
-from ps.shard.saved import saved_values
 from ps.store import Group, Layout, Snapshot
+
+if TYPE_CHECKING:
+    from child_trainer.supernets.gated_language_model import TextProblem
+    from child_trainer.supernets.network import SupernetNetwork
+    from ps.local import LocalStore
 
 GROUP = "weights"
 """The name of the group of the shared weights."""
@@ -41,6 +45,11 @@ def _network(
     supernet: Architecture, problem: ImageProblem | TextProblem, regime: Regime, generated: HyperOptions | None
 ) -> SupernetNetwork:
     # Building one takes seconds, and a start needs it several times.
+    from child_trainer.supernets.gated_language_model import TextProblem
+    from child_trainer.supernets.generated import GeneratedSupernet
+    from child_trainer.supernets.language_network import LanguageSupernet
+    from child_trainer.supernets.network import SupernetNetwork
+
     if isinstance(problem, TextProblem):
         return LanguageSupernet(supernet, problem, regime)
     if generated:
@@ -51,6 +60,8 @@ def _network(
 @lru_cache(maxsize=4)
 def _vocabulary_size(task: str, data: str | Path | None, options: LanguageOptions) -> int:
     # Reading a text takes seconds.
+    from child_trainer.tasks.language import vocabulary_of
+
     return len(vocabulary_of(task, local_data(data), options))
 
 
@@ -76,6 +87,8 @@ def _problem(config: RunConfig, shared: SharedWeights) -> ImageProblem | TextPro
     if shared.generated or shared.costs is not None:
         what = "generates weights of convolutions" if shared.generated else "counts what each option of a network costs"
         raise ValueError(f"the searcher {searcher} {what}, which is for images: the task {task.task!r} is of text")
+    from child_trainer.supernets.gated_language_model import TextProblem
+
     return TextProblem(_vocabulary_size(task.task, task.data, task.options), task.options)
 
 
@@ -209,6 +222,8 @@ def local_weights(config: RunConfig, run: str, directory: Path | None = None) ->
     weights = make_weights(config, config.make_searcher())
     if weights is None:
         return None
+    from ps.local import LocalStore
+
     store = LocalStore(weights_layout(config, run, weights), directory, config.weights.snapshot_interval_s)
     store.initialize(weights.values)
     return store
@@ -228,6 +243,8 @@ def saved_weights(config: RunConfig, folder: RunFolder) -> Snapshot | None:
             f"the children of the run {folder.name!r} share no weights: its searcher {config.searcher!r} trains each"
             " from scratch"
         )
+    from ps.shard.saved import saved_values
+
     try:
         return saved_values(weights_layout(config, folder.identity(config), weights), folder.weights)
     except (StoreError, OSError) as error:

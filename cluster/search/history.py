@@ -1,5 +1,6 @@
 """The search's history as the replicas of one process read it. Knows neither Ray nor the clock."""
 
+import gc
 import threading
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -7,6 +8,10 @@ from typing import overload
 
 from cluster.search.records import ReplicaLedger
 from controller.searcher import ChildRecord
+
+MANY = 10_000
+"""Children that are read at once from which on no garbage collection looks at them again: they live as long as the
+process, and each full collection would take a tenth of a second for 100,000 of them."""
 
 
 class Beginning(Sequence[ChildRecord]):
@@ -66,5 +71,8 @@ class History:
     def __call__(self) -> Sequence[ChildRecord]:
         """Return all children that have ended so far; later calls do not change what this one returned."""
         with self._lock:
-            self._children += self._ledger.history(self._children[-1].id if self._children else 0)
+            later = self._ledger.history(self._children[-1].id if self._children else 0)
+            self._children += later
+            if len(later) >= MANY:
+                gc.freeze()
             return Beginning(self._children, len(self._children))

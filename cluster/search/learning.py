@@ -1,18 +1,21 @@
 """A replica's calls to the shards: pull the parameters, learn from a batch, push. Knows neither Ray nor the clock."""
 
+from __future__ import annotations
+
 import zlib
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from cluster.search.records import Batch, BatchResult
 from cluster.search.replica import Replica, children_of, client, origin_of_view, view_of
 from controller.searcher import ChildRecord, Searcher, Update, View
 from ps.errors import TooFarAhead
 from ps.identifiers import MAX_NOTE_LENGTH
-from ps.slices import flattened
 from ps.store import Ack, Push, Snapshot
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NOTHING = Snapshot(values={}, versions=(), incarnations=(), applied=())
 """The snapshot of a searcher that keeps nothing on shards."""
@@ -102,8 +105,11 @@ def learnt(searcher: Searcher, children: Sequence[ChildRecord], view: View, turn
 
 def checksum_of(gradients: Mapping[str, Tensor]) -> int:
     """Return the CRC-32 of the gradients and their names, which do not depend on the mapping's order."""
-    names = sorted(gradients)
-    content = flattened([gradients[name] for name in names]).detach().cpu().numpy().data
+    names, content = sorted(gradients), b""
+    if names:
+        from ps.slices import flattened  # imports PyTorch, which a search without parameters does without
+
+        content = flattened([gradients[name] for name in names]).detach().cpu().numpy().data
     return zlib.crc32(content, zlib.crc32("\n".join(names).encode()))
 
 

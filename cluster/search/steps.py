@@ -5,17 +5,20 @@ however often the child's steps are made: each of its pushes has the identity of
 on it, by which the shards know that they have applied it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol
 
 from controller.searcher import Lane
 from controller.strengths import before_name, strengths_before, strengths_in, strengths_name
 from ps.errors import LostPushes, TooFarAhead
 from ps.store import ParameterStore, Push, Snapshot
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NOTHING = Snapshot(values={}, versions=(), incarnations=(), applied=())
 

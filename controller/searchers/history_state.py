@@ -23,11 +23,20 @@ class HistoryState(ABC):
     def follow(self, history: Sequence[ChildRecord]) -> None:
         """Bring the state up to this history."""
         if self._num_read and (self._num_read > len(history) or history[self._num_read - 1] is not self._last):
-            self._num_read = 0
-            self._begin()
-        for child in history[self._num_read :]:
-            self._add(child)
-            self._num_read, self._last = self._num_read + 1, child
+            self._forget()
+        later = history[self._num_read :]
+        if not later:
+            return
+        try:
+            self._add_all(later)
+        except BaseException:  # how many of them were added is not known
+            self._forget()
+            raise
+        self._num_read, self._last = len(history), later[-1]
+
+    def _forget(self) -> None:
+        self._num_read, self._last = 0, None
+        self._begin()
 
     @abstractmethod
     def _begin(self) -> None:
@@ -36,3 +45,8 @@ class HistoryState(ABC):
     @abstractmethod
     def _add(self, child: ChildRecord) -> None:
         """Add the child that ended next. A searcher must not learn from a child without a reward."""
+
+    def _add_all(self, children: Sequence[ChildRecord]) -> None:
+        """Add the children that ended next, as `_add` does one after another; a subclass may have a faster way."""
+        for child in children:
+            self._add(child)

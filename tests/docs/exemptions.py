@@ -271,6 +271,7 @@ EXEMPT: Mapping[str, str] = {
     "python -m benchmarks.ledger_size": BENCHMARK,
     "python -m benchmarks.million_children --searchers reinforce --repetitions 1": BENCHMARK,
     "python -m benchmarks.million_children --searchers evolution --repetitions 1 --keep FOLDER": BENCHMARK,
+    "python -m benchmarks.million_children --before CHECKOUT --searchers bayesian --keep FOLDER": BENCHMARK,
     "python -m benchmarks.recovery 3": BENCHMARK,
     "python -m benchmarks.metrics_cost": BENCHMARK,
     "python -m benchmarks.replay_cost 8": BENCHMARK,

@@ -33,6 +33,7 @@ from cluster.storage.ledger.queries.final_tests import FinalTest, put_test
 from cluster.storage.ledger.queries.run import last_attempt, last_child, last_completion, run_values
 from cluster.storage.ledger.queries.usage import gpu_shares, memory_uses
 from cluster.storage.ledger.rows import (
+    AS_BEFORE,
     ATTEMPT_COLUMNS,
     CHILD_COLUMNS,
     NO_BATCH,
@@ -273,11 +274,13 @@ class Ledger:
     ) -> None:
         db = self._connection
         lanes = free_lanes(db, replica)
+        said = origin or None
         for child_id, proposal in enumerate(proposals, start=last_child(db) + 1):
             graph = self._graphs.add(proposal.architecture) if proposal.architecture else None
             lane = next(lanes) if isinstance(proposal.job, Steps) else None
             child, seed = Child(id=child_id, proposal=proposal, lane=lane), child_seed(self._seed, child_id)
-            insert_child(db, child, (replica, batch), graph, seed, self._clock(), (versions, origin))
+            insert_child(db, child, (replica, batch), graph, seed, self._clock(), (versions, said))
+            said = AS_BEFORE if origin else None
 
     def start(
         self,

@@ -27,7 +27,7 @@ CHILD_COLUMNS = (
 )
 """What `child_of` takes."""
 
-RECORD_COLUMNS = f"id, {OUTCOME_COLUMNS}, tokens, architecture_id, log_prob, reward, notes, same_as, job"
+RECORD_COLUMNS = f"id, tokens, graph, architecture_id, reward, {OUTCOME_COLUMNS}, log_prob, notes, same_as, job"
 """What `records_of` takes."""
 
 _OF_CHILD = "(SELECT {} FROM children WHERE id = child)"
@@ -49,6 +49,12 @@ ON_SHARED_WEIGHTS = "(lane IS NOT NULL OR coalesce(json_extract(job, '$.kind') =
 """Whether a child's job is on weights that children share: 1 or 0.
 
 Only steps have a lane. Their jobs may be long, with a path for each step, and SQLite reads the whole text for one key.
+"""
+
+AS_BEFORE = ""
+"""In place of an origin: that of the child before, with which the child was proposed.
+
+Earlier versions wrote it for each of them.
 """
 
 NO_BATCH = 0
@@ -75,24 +81,37 @@ def child_of(*row: Any, get: Callable[[int], Architecture]) -> Child:
 def records_of(rows: Iterable[tuple[Any, ...]]) -> Iterator[ChildRecord]:
     """Yield what a searcher sees of children, from their rows.
 
-    A resume reads all rows of a search with it: equal texts of tokens are read once, and what few children have is
-    looked at only where it is there.
+    A resume reads all rows of a search with it: the tokens of a graph are read once, and what few searchers ask for is
+    read when they do.
     """
-    known: dict[str, tuple[int, ...]] = {}
-    ids: dict[str, str] = {}
+    known: dict[int | None, tuple[str, str, tuple[int, ...]]] = {}
+    none = ("", "", ())
+    make = ChildRecord.reading_later
     for row in rows:
-        child, outcome, _, _, _, _, _, decisions, network, log_prob, reward, notes, same_as, job = row
-        tokens = known.get(decisions)
-        if tokens is None:
-            tokens = known[decisions] = tuple(json.loads(decisions))
-        architecture_id = ids.setdefault(network, network)
-        values = (child, tokens, architecture_id, log_prob, reward, notes, same_as, job and _job_of(job))
-        if outcome:
-            yield ChildRecord.reading_later(outcome_of, row[1 : NUM_OUTCOME_COLUMNS + 1], values)
+        child, decisions, graph, network, reward, outcome = row[:6]
+        known_decisions, known_network, tokens = known.get(graph, none)
+        if decisions == known_decisions and network == known_network:
+            network = known_network  # one text for all
         else:
-            fields: dict[str, Any] = dict(zip(_RECORD_FIELDS, values, strict=True))
-            fields["notes"] = json.loads(notes) if notes else {}
-            yield ChildRecord(**fields)
+            tokens = tuple(json.loads(decisions))
+            known[graph] = decisions, network, tokens
+        if outcome:
+            yield make(child, tokens, network, reward, _read_later, row[5:])
+        else:
+            later = {name: _read_later(name, row[5:]) for name in ("log_prob", "notes", "same_as", "job")}
+            yield ChildRecord(id=child, tokens=tokens, architecture_id=network, reward=reward, **later)
+
+
+def _read_later(name: str, columns: tuple[Any, ...]) -> Any:
+    """Return an attribute of a child's record from what follows its reward in `RECORD_COLUMNS`."""
+    if name == "outcome":
+        return outcome_of(*columns[:NUM_OUTCOME_COLUMNS])
+    log_prob, notes, same_as, job = columns[NUM_OUTCOME_COLUMNS:]
+    if name == "notes":
+        return json.loads(notes) if notes else {}
+    if name == "job":
+        return _job_of(job)
+    return log_prob if name == "log_prob" else same_as
 
 
 def all_records(rows: Iterable[tuple[Any, ...]]) -> list[ChildRecord]:
@@ -104,9 +123,6 @@ def all_records(rows: Iterable[tuple[Any, ...]]) -> list[ChildRecord]:
     finally:
         if collects:
             gc.enable()
-
-
-_RECORD_FIELDS = ("id", "tokens", "architecture_id", "log_prob", "reward", "notes", "same_as", "job")
 
 
 def _job_of(text: str | None) -> Job | None:
@@ -182,7 +198,7 @@ def insert_child(
     graph: int | None,
     seed: int,
     now: float,
-    sampled_from: tuple[tuple[int, ...] | None, str],
+    sampled_from: tuple[tuple[int, ...] | None, str | None],
 ) -> None:
     """Insert a child.
 
@@ -193,7 +209,8 @@ def insert_child(
         graph: the key of the proposal's graph.
         seed: the child's.
         now: Unix time.
-        sampled_from: the versions of the shards that it was sampled from, `None` for its batch's; and the origin.
+        sampled_from: the versions of the shards that it was sampled from, `None` for its batch's; and the origin,
+            `AS_BEFORE` for that of the child before, `None` if it is not recorded.
     """
     proposal, lane = child.proposal, child.lane
     versions, origin = sampled_from
@@ -213,7 +230,7 @@ def insert_child(
             seed,
             now,
             None if versions is None else json.dumps(versions),
-            origin or None,
+            origin,
             json.dumps(dict(proposal.notes), allow_nan=False, separators=(",", ":")) if proposal.notes else None,
             proposal.same_as,
             json.dumps(job_to_json(proposal.job), allow_nan=False) if proposal.job else None,

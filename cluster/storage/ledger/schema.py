@@ -247,7 +247,7 @@ MIGRATIONS = (
     """,
     VERSION_8,
     """
-    ALTER TABLE children ADD COLUMN origin TEXT;         -- see `cluster.search.origin`; NULL: not recorded
+    ALTER TABLE children ADD COLUMN origin TEXT;  -- see `cluster.search.origin`, `rows.AS_BEFORE`; NULL: not recorded
     """,
     """
     ALTER TABLE attempts ADD COLUMN gpu TEXT;            -- the GPU, where children get parts by what they need

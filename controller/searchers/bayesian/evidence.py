@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Callable, Sequence
 from itertools import islice
+from operator import attrgetter
 
 import numpy as np
 
@@ -28,6 +29,9 @@ MIN_POINTS = 2
 
 GROWTH = 1.1
 """Factor by which the children with a reward must have grown before the settings are chosen again."""
+
+
+_tokens_of = attrgetter("tokens")
 
 
 class Evidence(HistoryState):
@@ -90,15 +94,23 @@ class Evidence(HistoryState):
         self._num_chosen_from = 0
 
     def _add(self, child: ChildRecord) -> None:
-        self.tried.add(child.tokens)
-        if child.reward is None:
-            return
-        self._judged.append(child)
-        add = heapq.heappush if len(self._best) < self._options.max_points // 2 else heapq.heappushpop
-        add(self._best, (child.reward, 1 - len(self._judged)))  # of equal ones the earlier is better
-        if len(self._judged) == self._next_choice:
+        self._add_all((child,))
+
+    def _add_all(self, children: Sequence[ChildRecord]) -> None:
+        self.tried.update(map(_tokens_of, children))
+        judged, best, limit = self._judged, self._best, self._options.max_points // 2
+        for child in children:
+            reward = child.reward
+            if reward is None:
+                continue
+            judged.append(child)
+            if len(best) < limit:
+                heapq.heappush(best, (reward, 1 - len(judged)))  # of equal ones the earlier is better
+            elif not reward <= best[0][0]:
+                heapq.heapreplace(best, (reward, 1 - len(judged)))
+        while self._next_choice <= len(judged):
+            self._settings, self._num_chosen_from = None, self._next_choice
             self._next_choice = max(self._next_choice + 1, int(self._next_choice * GROWTH))
-            self._settings, self._num_chosen_from = None, len(self._judged)
 
 
 def _thinned(judged: Sequence[ChildRecord], limit: int) -> tuple[ChildRecord, ...]:

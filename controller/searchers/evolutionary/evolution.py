@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence, Set
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 from controller.decisions import Tokens
@@ -98,6 +99,9 @@ class Evolution:
         return Population(self.options, self.costs)
 
 
+_tokens_of = attrgetter("tokens")
+
+
 class Population(HistoryState):
     """Caches the population after the last history, so that a longer one costs only its new children.
 
@@ -132,6 +136,8 @@ class Population(HistoryState):
         self.tried: set[Tokens] = set()
 
     def _add(self, child: ChildRecord) -> None:
-        self.tried.add(child.tokens)
-        if child.reward is not None:  # else it does not join
-            self._joining.append(child)
+        self._add_all((child,))
+
+    def _add_all(self, children: Sequence[ChildRecord]) -> None:
+        self.tried.update(map(_tokens_of, children))
+        self._joining += [child for child in children if child.reward is not None]  # the others do not join

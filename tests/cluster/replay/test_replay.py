@@ -14,6 +14,7 @@ from cluster.cli.main import run as nascluster
 from cluster.config.log_options import LogOptions
 from cluster.config.run_config import RunConfig
 from cluster.replay.difference import Difference, NotReplayable
+from cluster.replay.lookups import requests_of
 from cluster.replay.record import read_record
 from cluster.replay.replay import replay
 from cluster.replay.result import Replayed
@@ -132,8 +133,11 @@ CHANGES: dict[str, tuple[tuple[str, ...], str]] = {
         "the row of batch 2 of replica 1 in the ledger has the staleness 7 on shard 0",
     ),
     "origin": (
-        ("UPDATE children SET origin = replace(origin, 'incarnations=1', 'incarnations=9') WHERE id = 7",),
-        "the row of child 7 in the ledger has another origin than child",
+        (
+            "UPDATE children SET origin = (SELECT replace(origin, 'incarnations=1', 'incarnations=9') FROM children"
+            " WHERE id = 1) WHERE id = 2",
+        ),
+        "the row of child 2 in the ledger has another origin than child 1",
     ),
 }
 """What somebody changes -> the statements, and what a replay says first."""
@@ -161,6 +165,22 @@ def test_a_beginning_does_not_know_of_what_came_later(finished: RunFolder) -> No
     assert replay(beginning_of(record, 14).record).children >= 14
     with pytest.raises(Difference, match=r"has the reward 0\.5"):
         replay(beginning_of(record, 15).record)
+
+
+def test_children_that_were_proposed_together_say_their_origin_once_and_earlier_versions_said_it_in_each_row(
+    finished: RunFolder,
+) -> None:
+    record = read_record(finished)
+    with closing(sqlite3.connect(finished.ledger)) as db:
+        rows = dict(db.execute("SELECT id, origin FROM children ORDER BY id").fetchall())
+        assert rows[1] and rows[2] == ""
+        assert sum(map(bool, rows.values())) == len(requests_of(record)) < len(rows)
+        said = ""
+        for child, text in rows.items():
+            said = text or said
+            db.execute("UPDATE children SET origin = ? WHERE id = ?", (said, child))
+        db.commit()
+    assert read_record(finished).origins == record.origins
 
 
 @pytest.mark.parametrize("what", CHANGES)

@@ -3,6 +3,8 @@
 import io
 import json
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -198,3 +200,13 @@ def test_reinforce_beats_random_search_on_the_synthetic_task(seed: int, tmp_path
     assert learnt is not None
     assert drawn is not None
     assert learnt > drawn + 0.05
+
+
+def test_a_search_without_parameters_imports_no_torch(tmp_path: Path) -> None:
+    words = ["launch", "synthetic", "--local", "--searcher", "random", "--max-children", "4", "--child-seconds", "0"]
+    words += ["--storage-path", str(tmp_path), "--name", "run"]
+    code = (
+        f"import sys; from cluster.cli import main as cli; assert cli.run({words}) == 0; print('torch' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
+    assert out.splitlines()[-1] == "False"

@@ -4,7 +4,7 @@ import json
 import sqlite3
 from dataclasses import dataclass
 
-from cluster.storage.ledger.rows import RECORD_COLUMNS, all_records
+from cluster.storage.ledger.rows import AS_BEFORE, RECORD_COLUMNS, all_records
 from controller.searcher import ChildRecord
 
 
@@ -46,17 +46,17 @@ class ReplayedBatch:
 
 def replayed_children(db: sqlite3.Connection) -> dict[int, ReplayedChild]:
     """Return all children by id, in the order of their ids."""
-    query = (
-        "SELECT replica, batch, seed, versions, coalesce(origin, ''), completion,"
-        f" {RECORD_COLUMNS} FROM children ORDER BY id"
-    )
+    query = f"SELECT replica, batch, seed, versions, origin, completion, {RECORD_COLUMNS} FROM children ORDER BY id"
     rows = db.execute(query).fetchall()
     children: dict[int, ReplayedChild] = {}
+    known = ""
     for (replica, batch, seed, versions, origin, completion, *_), record in zip(
         rows, all_records(row[6:] for row in rows), strict=True
     ):
         seen = None if versions is None else tuple(json.loads(versions))
-        children[record.id] = ReplayedChild(record, replica, batch, seed, seen, origin, completion)
+        if origin != AS_BEFORE:
+            known = origin or ""
+        children[record.id] = ReplayedChild(record, replica, batch, seed, seen, known, completion)
     return children
 
 
