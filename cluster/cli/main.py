@@ -46,7 +46,7 @@ Neural architecture search by the published systems or one of your own, on Ray o
   remove NAME               remove a run from the disk; it asks first, unless --yes
   replay NAME [--until N]   compute a finished search again, and say where it differs; go on otherwise with --then
   doctor [NAME] [--json]    check the cluster, and say why a search makes no progress
-  recipes                   list the named runs, and what each sets
+  recipes [NAME]            list the named runs, and what each sets
   zoo [NAME]                list published networks; show one, at any size: --cells 6 --filters 32
   searchers [NAME]          list the searchers with papers and options; likewise spaces, tasks and rewards
 

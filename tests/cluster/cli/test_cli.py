@@ -18,6 +18,7 @@ from cluster.config.run_config import RunConfig
 from controller.catalogue import SEARCHERS
 from tests.command_line import nascluster
 from tests.contracts.evaluator import architecture
+from tests.extending.files import write_files
 
 SMALL = ["--local", "--max-children", "8"]
 
@@ -202,6 +203,18 @@ def test_recipes_say_what_they_set(capfd: pytest.CaptureFixture[str]) -> None:
         assert name in out
         assert str(recipe.__doc__) in out
     assert "--max-children 96" in out
+
+
+def test_one_recipe_is_shown_by_itself(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert nascluster("recipes", "darts-digits") == 0
+    out = capfd.readouterr().out
+    assert out.startswith("DARTS: ")
+    assert re.findall(r"^  (\S+)$", out, re.M) == ["darts-digits"]
+    write_files(tmp_path)
+    assert nascluster("recipes", f"{tmp_path}/my_recipe.py:stripes") == 0
+    assert "--max-children" in capfd.readouterr().out
+    assert nascluster("recipes", "dart-digits") == 2
+    assert "did you mean 'darts-digits'" in capfd.readouterr().err
 
 
 def test_what_a_recipe_sets_is_written_as_flags_that_set_it(capfd: pytest.CaptureFixture[str]) -> None:
