@@ -227,6 +227,13 @@ def gain_over_first(status: Status) -> str:
     return f"{gain} the mean of the first {status.first_measured}"
 
 
+def learnt(status: Status) -> str:
+    """Return how often the search has learnt: the policy's updates, and steps of shared weights where there are any."""
+    steps = status.supernet.steps if status.supernet else 0
+    made = [f"{counted(steps, 'step')} of the shared weights"] if steps else []
+    return ", ".join([*made, *([counted(status.updates, "update")] if status.updates or not made else [])])
+
+
 def summary(status: Status, folder: RunFolder) -> str:
     """Return the closing text: best child, gain over the first children, how the run ended, and its folder."""
     lines = best_lines(status, folder.read_known().config)
@@ -238,7 +245,7 @@ def summary(status: Status, folder: RunFolder) -> str:
     lines += [
         "",
         f"{ended} after {duration(status.seconds)}: {counted(status.finished, 'child')} finished, {failures(status)},"
-        f" {counted(status.updates, 'update')}{why}",
+        f" {learnt(status)}{why}",
         f"All files are in {folder.place}",
     ]
     if status.state == "failed":

@@ -54,6 +54,8 @@ def _tiles(facts: Facts) -> list[tuple[str, str]]:
     left = f"; {status.time_left}" if status.time_left else ""
     best, gain = status.best, gain_over_first(status)
     gain = gain and f", {gain}"
+    steps = status.supernet.steps if status.supernet else 0
+    updated = status.updates or not steps  # shared weights may be all that a search learns
     tiles = [
         (
             f"{status.ended:,} of {status.max_children:,}",
@@ -70,7 +72,8 @@ def _tiles(facts: Facts) -> list[tuple[str, str]]:
             f"of worker time in {counted(work.attempts, 'attempt')}{_useful(facts)}",
         ),
         (f"{status.failed:,}", f"{noun(status.failed, 'child')} {failures(status).partition(' ')[2]}"),
-        (f"{status.updates:,}", noun(status.updates, "update") + _stale(facts)),
+        *([(f"{status.updates:,}", noun(status.updates, "update") + _stale(facts))] if updated else []),
+        *([(f"{steps:,}", f"{noun(steps, 'step')} of the shared weights")] if steps else []),
         (
             f"{facts.distinct:,}",
             f"{noun(facts.distinct, 'different architecture')} among {facts.with_architecture:,} sampled",

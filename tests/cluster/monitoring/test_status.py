@@ -370,7 +370,10 @@ def test_steps_on_shared_weights_are_shown_apart_from_the_paths_that_are_scored(
     after = read_status(folder, clock.now)
     assert after.best is not None
     assert (after.best.child_id, after.best.scored, after.first_metric) == (4, True, 0.5)
-    assert "the mean of the first" not in summary(after, folder)  # it is that of the best child alone
+    text = summary(after, folder)
+    assert "the mean of the first" not in text  # it is that of the best child alone
+    assert ", 10 steps of the shared weights" in text
+    assert "0 updates" not in text
     assert after.to_json()["supernet"] == {
         "steps": 10,
         "loss": 2.0,
