@@ -54,6 +54,12 @@ TRAINING = (
 )
 """Options of training a network."""
 
+FROM_SCRATCH = (
+    *("epochs", "learning_rate", "weight_decay", "momentum"),
+    *(f.name for f in fields(Regime) if f.name not in ("norm_epsilon", "norm_momentum", "initial")),
+)
+"""Options of training a network from scratch that training shared weights has not."""
+
 OPTIMIZERS_WITH: Mapping[str, tuple[str, ...]] = {
     "momentum": ("sgd", "rmsprop"),
     "adam_betas": ("adam",),
@@ -92,7 +98,7 @@ def idle_options(config: RunConfig, arguments: Sequence[str]) -> list[str]:
     ]
     if config.task.entry.trains:
         idle += _of_the_regime(config)
-    if not given.keys().isdisjoint((*SHARDS, *WEIGHTS)):
+    if not given.keys().isdisjoint((*SHARDS, *WEIGHTS, *FROM_SCRATCH)):
         idle += _of_the_shards(config)
     for names, reason in idle:
         if flags := [f"`{given[name]}`" for name in names if name in given]:
@@ -287,3 +293,9 @@ def _of_the_shards(config: RunConfig) -> Iterator[Idle]:
             yield SHARDS, f"the searcher {config.searcher} keeps no parameters on shards"
         if shared_weights_of(searcher) is None:
             yield WEIGHTS, f"the children of the searcher {config.searcher} share no weights"
+        else:
+            yield (
+                FROM_SCRATCH,
+                f"the children of the searcher {config.searcher} train the weights that they share, by options of its"
+                " own; it is for trainings from scratch after the search",
+            )

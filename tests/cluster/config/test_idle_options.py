@@ -27,6 +27,11 @@ def warnings(words: str) -> list[str]:
             "digits --weights-snapshot 0",
             "`--weights-snapshot` has no effect: the children of the searcher reinforce share",
         ),
+        (
+            "darts-digits --epochs 2 --learning-rate 5",
+            "`--epochs` and `--learning-rate` have no effect: the children of the searcher darts train the weights",
+        ),
+        ("enas-rnn --clip-norm 1", "`--clip-norm` has no effect: the children of the searcher enas train the weights"),
         ("digits --metrics-host 0.0.0.0", "no metrics are served without `--metrics-port`"),
         ("digits --data x", "`--data` has no effect: the task digits needs no data"),
         ("digits --download", "`--download` has no effect"),
