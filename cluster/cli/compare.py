@@ -28,7 +28,7 @@ FAILED = 1
 
 Searchers = Annotated[
     tyro.conf.Positional[tuple[str, ...]],
-    tyro.conf.arg(metavar="SEARCHER", help="reinforce, evolution, local-search or random; or with options."),
+    tyro.conf.arg(metavar="SEARCHER", help="Names of `nascluster searchers`, or FILE.py:NAME; each may have options."),
 ]
 
 Everything = Annotated[
