@@ -60,7 +60,8 @@ def children_of(folder: RunFolder, *, held: bool | None = None) -> Iterator[dict
         RunFolderError: the ledger is damaged.
     """
     for values in _rows(folder, held=folder.is_held() if held is None else held):
-        yield dict(zip(COLUMNS, values, strict=True))
+        row = dict(zip(COLUMNS, values, strict=True))
+        yield row | {"tokens": list(row["tokens"])}  # as JSON has them
 
 
 def _rows(folder: RunFolder, *, held: bool) -> Iterator[tuple[Any, ...]]:

@@ -132,9 +132,9 @@ def test_label_smoothing_spreads_a_share_over_all_classes():
     logits, labels = torch.randn(5, 10), torch.tensor([1, 9, 0, 3, 3])
     logs = logits.log_softmax(1)
     expected = -(0.8 * logs[range(5), labels] + 0.2 * logs.mean(1)).mean()
-    loss = sgd._loss(nn.Identity(), logits, labels, Regime(label_smoothing=0.2))
+    loss = sgd._loss(nn.Identity(), logits, labels, regime=Regime(label_smoothing=0.2))
     torch.testing.assert_close(loss, expected)
-    assert loss != sgd._loss(nn.Identity(), logits, labels, Regime())
+    assert loss != sgd._loss(nn.Identity(), logits, labels, regime=Regime())
 
 
 TRUNK = (
@@ -147,7 +147,7 @@ WITH_AUXILIARY = Architecture("feedforward", (*TRUNK, node("side", "relu", "a"))
 def auxiliary_gradients(weight, digits):
     network = build(WITH_AUXILIARY, digits, generator=torch.Generator().manual_seed(0))
     images, labels = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(8)
-    loss = sgd._loss(network, images, labels, Regime(auxiliary_weight=weight, label_smoothing=0.1))
+    loss = sgd._loss(network, images, labels, regime=Regime(auxiliary_weight=weight, label_smoothing=0.1))
     loss.backward()
     logits, others = network.with_auxiliary(images)
     losses = [F.cross_entropy(x, labels, label_smoothing=0.1).item() for x in (logits, others)]

@@ -85,7 +85,7 @@ def test_a_table_is_the_truth(place: Path, capfd: pytest.CaptureFixture[str]) ->
     assert correlation(place, "--children", 12, "--data", table, "--json") == 0
     data = json.loads(capfd.readouterr().out)
     assert (data["architectures"], data["best"], data["steps"]) == (12, 2, 6)
-    assert data["truth"] == f"test accuracy after 200 epochs by the table in {table}"
+    assert data["truth"] == f"CIFAR-10 test accuracy after 200 epochs by the table in {table}"
     assert len({sample["architecture_id"] for sample in data["samples"]}) == 12
     assert data["predictors"]["parameters"]["kendall"] > 0
     assert {path: path.read_bytes() for path in before} == before  # it only reads

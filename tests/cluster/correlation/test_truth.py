@@ -28,7 +28,7 @@ def test_nasbench201_is_found_by_the_cell_whatever_the_size_of_the_network() -> 
     truth = read_truth(str(table), SMALL)
     # the first row: |avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|
     assert truth.of(sample((4, 2, 1, 2, 1, 1))) == pytest.approx(0.8586333)
-    assert truth.words == f"test accuracy after 200 epochs by the table in {table}"
+    assert truth.words == f"CIFAR-10 test accuracy after 200 epochs by the table in {table}"
 
 
 def test_nasbench201_knows_no_other_space() -> None:
