@@ -17,11 +17,12 @@ from cluster.cli.side_by_side import Processes, output_folder, process_count
 from cluster.compare.comparison import plan_comparison, run_comparison, searchers_that_fit
 from cluster.compare.markdown_table import markdown
 from cluster.compare.page import page
-from cluster.compare.plan import parse_limit
+from cluster.compare.plan import parse_limit, split_word
 from cluster.compare.process_pool import SearchFailed
 from cluster.compare.search_result import ResultError
 from cluster.compare.standings import Summary
-from cluster.config.flags import Open, UsageError, split
+from cluster.config.flags import Open, UsageError, flag_groups, flag_of, split
+from controller.catalogue import SEARCHERS
 
 FAILED = 1
 """Exit status if a search raised an error, as of `nascluster launch`."""
@@ -56,6 +57,9 @@ OURS = ("--recipe", "--budget", "--seeds", "--output", "--processes")
 
 OURS_ALONE = ("--all", "--open", "--help", "-h")
 """This command's own flags that take no value."""
+
+NAMING = ("--searcher", "--space", "--task", "--reward")
+"""Flags of a run whose value is a name of its own."""
 
 
 def compare(arguments: list[str]) -> int:
@@ -102,21 +106,21 @@ class _Options(NamedTuple):
 
 
 def _compare(options: _Options, flags: Sequence[str]) -> int:
+    _check_places(options, flags)
     if not (options.searchers or options.everything):
         raise UsageError("name the searchers to compare, such as `reinforce evolution`, or give `--all`")
     processes = process_count(options.processes)
     folder = output_folder(options.output, "compare", RECIPE=options.recipe, BUDGET=options.budget)
     limit = parse_limit(options.budget)
     console = Console(stderr=True, highlight=False)
-    searchers = list(options.searchers)
+    joining: list[str] = []
     if options.everything:
-        fitting, others = searchers_that_fit(options.recipe, flags, limit)
-        searchers += [name for name in fitting if name not in searchers]
+        joining, others = searchers_that_fit(options.recipe, flags, limit)
         for reason in dict.fromkeys(others.values()):
             names = ", ".join(name for name in others if others[name] == reason)
-            console.print(f"Left out: {names}: {reason}", markup=False)
-    plan, table = plan_comparison(options.recipe, searchers, flags, options.seeds, limit)
-    if len(plan.entrants) > len(searchers):
+            console.print(f"Left out: {names}: {reason}", markup=False, soft_wrap=True)
+    plan, table = plan_comparison(options.recipe, options.searchers, flags, options.seeds, limit, joining=joining)
+    if not options.everything and len(plan.entrants) > len(options.searchers):
         console.print("Random search is added, as in every comparison")
     try:
         summary = run_comparison(plan, folder, processes, console, table)
@@ -125,6 +129,16 @@ def _compare(options: _Options, flags: Sequence[str]) -> int:
         return FAILED
     _write(folder, summary, options.open_browser)
     return 0
+
+
+def _check_places(options: _Options, flags: Sequence[str]) -> None:
+    """Raise `UsageError` if a searcher stands behind a flag of a run, of which it would be a value."""
+    some = bool(options.searchers) or options.everything
+    for flag, *values in flag_groups(flags):
+        # The word next to a flag is its value as a rule: there are spaces with names of searchers.
+        swallowed = values[1:] if some or flag_of(flag) in NAMING else values
+        if word := next((word for word in swallowed if split_word(word)[0] in SEARCHERS), None):
+            raise UsageError(f"put the searchers before the flags of a run, got {word!r} behind `{flag}`")
 
 
 def _report_failure(failed: SearchFailed, folder: Path) -> None:

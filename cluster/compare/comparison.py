@@ -16,6 +16,7 @@ from cluster.compare.plan import (
     Limit,
     Plan,
     check_common,
+    in_words_of_comparison,
     make_entrant,
     make_plan,
     max_children_within,
@@ -43,15 +44,12 @@ def searchers_that_fit(recipe: str, flags: Sequence[str], limit: Limit) -> tuple
     Raises:
         ValueError: a flag is invalid.
     """
-    base = _shared_settings(recipe, tuple(SEARCHERS), flags)
+    base = _shared_settings(recipe, tuple(SEARCHERS), flags, limit)
     fitting: list[str] = []
     others: dict[str, str] = {}
     for name in SEARCHERS:
         try:
-            # First without a limit: where more children would not help, that they are too few is not the reason.
-            for children in (MAX_CHILDREN, limit.children or MAX_CHILDREN):
-                shared = replace(base, max_children=children)
-                _check_entrant(make_entrant(name, shared, recipe, flags_among(flags, OBJECTIVES)))
+            _check_entrant(make_entrant(name, base, recipe, flags_among(flags, OBJECTIVES)))
         except ValueError as error:
             others[name] = str(error).removeprefix(f"{name!r}: ")
         else:
@@ -60,15 +58,19 @@ def searchers_that_fit(recipe: str, flags: Sequence[str], limit: Limit) -> tuple
 
 
 def plan_comparison(
-    recipe: str, words: Sequence[str], flags: Sequence[str], seeds: int, limit: Limit
+    recipe: str, words: Sequence[str], flags: Sequence[str], seeds: int, limit: Limit, *, joining: Sequence[str] = ()
 ) -> tuple[Plan, Table | None]:
     """Plan a comparison and check it before any search starts; return the plan and, for a tabular task, the table.
+
+    `joining` are searchers that join, unless the words name one with the same options.
 
     Raises:
         ValueError: an option is invalid, or the options do not fit together.
     """
-    base = _shared_settings(recipe, words, flags)
-    plan = make_plan(recipe, base, words, seeds, limit, flags_among(flags, searcher_flags(words) | OBJECTIVES))
+    everyone = [*words, *joining]
+    base = _shared_settings(recipe, everyone, flags, limit)
+    own_flags = flags_among(flags, searcher_flags(everyone) | OBJECTIVES)
+    plan = make_plan(recipe, base, words, seeds, limit, own_flags, joining=joining)
     if limit.seconds is not None and base.task.entry.family != "table":
         raise UsageError(
             f"a budget in seconds needs a task that knows the cost of a child ({', '.join(names_of('table'))}), and"
@@ -98,12 +100,20 @@ def plan_comparison(
     return plan if table is None or limit.seconds is None else _bounded(plan, table, limit.seconds), table
 
 
-def _shared_settings(recipe: str, words: Sequence[str], flags: Sequence[str]) -> RunConfig:
-    """Return the settings that all searchers share: the recipe with the flags that are not each searcher's own."""
+def _shared_settings(recipe: str, words: Sequence[str], flags: Sequence[str], limit: Limit) -> RunConfig:
+    """Return the settings that all searchers share: the recipe with the flags that are not each searcher's own.
+
+    Raises:
+        ValueError: a flag is invalid, or not for a comparison.
+    """
     base_recipe = configuration(find_recipe(recipe), None, value_of(flags, "--task"))
     if START in map(flag_of, flags):
         raise UsageError(f"`{START}` is not for a comparison, in which each searcher begins by itself")
-    base = parse_run(base_recipe, flags_not_among(flags, searcher_flags(words) | OBJECTIVES), recipe)
+    try:
+        base_recipe = replace(base_recipe, max_children=limit.children or MAX_CHILDREN)
+        base = parse_run(base_recipe, flags_not_among(flags, searcher_flags(words) | OBJECTIVES), recipe)
+    except ValueError as error:
+        raise UsageError(in_words_of_comparison(error)) from error
     check_common(base, base_recipe)
     return replace(base, local=True, task=replace(base.task, data=located(base.task.data)))
 
@@ -116,11 +126,14 @@ def _check_entrant(entrant: Entrant) -> None:
 
     check_locally(entrant.config)
     try:
+        # First without a limit: where more children would not help, that they are too few is not the reason.
+        unlimited = replace(entrant.config, max_children=MAX_CHILDREN)
+        check_layout(unlimited, "compared")
+        _check_children(unlimited)
         check_layout(entrant.config, "compared")
-        _check_children(entrant.config)
         check_networks(entrant.config)
     except ValueError as error:
-        raise UsageError(f"{entrant.label!r}: {error}") from error
+        raise UsageError(f"{entrant.label!r}: {in_words_of_comparison(error)}") from error
 
 
 def _check_children(config: RunConfig) -> None:
@@ -128,11 +141,11 @@ def _check_children(config: RunConfig) -> None:
     searcher = config.make_searcher()
     if shared_weights_of(searcher):
         raise ValueError(
-            "its children share weights, and their metrics cannot be compared with those of children that are trained"
+            "the children share weights, and their metrics cannot be compared with those of children that are trained"
         )
     if keeps_weights(searcher) and config.task.entry.family == "images":
         raise ValueError(
-            "its children begin with the weights of others, and a comparison keeps none: launch it as a run of its own"
+            "the children begin with the weights of others, and a comparison keeps none: launch it as a run of its own"
         )
 
 
@@ -192,10 +205,8 @@ def run_comparison(plan: Plan, folder: Path, processes: int, console: Console, t
                     done += 1
                     bar.update(task, completed=done)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"interrupted with {done} of {total} searches done, which are kept in {folder}: run the same"
-            " command to continue"
-        ) from None
+        kept = f", which are kept in {folder}: run the same command to continue" if done else ": nothing is kept"
+        raise KeyboardInterrupt(f"interrupted with {done} of {total} searches done{kept}") from None
     results = {label: [_read(results_folder, seed) for seed in plan.seeds] for label, results_folder in stored.items()}
     return summarize(plan, results, table and best_of_table(table))
 

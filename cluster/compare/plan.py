@@ -1,12 +1,13 @@
 """The plan of a comparison: searchers and options, one space, task and budget, and the seeds that all share."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 from cluster.compare.table_front import TableFront
 from cluster.config.durations import UNITS_S, parse_seconds
-from cluster.config.flags import UsageError, flags_among, parse_run
+from cluster.config.flags import UsageError, check_options, flags_among, parse_run
 from cluster.config.recipes import changed
 from cluster.config.run_checks import MAX_CHILDREN
 from cluster.config.run_config import RunConfig
@@ -41,6 +42,9 @@ REPLACED_FIELDS = {
 
 MAX_SEEDS = 100_000
 
+FLAG = re.compile("-[-a-zA-Z]")
+"""How a flag begins, and no number does."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limit:
@@ -63,7 +67,7 @@ def parse_limit(text: str) -> Limit:
         return Limit(seconds=parse_seconds("budget", text))
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_CHILDREN):
         raise ValueError(
-            f"`budget` must be children, such as 500 (at most {MAX_CHILDREN:,}), or a time with its unit, such as"
+            f"`budget` must be children, such as 500 (1 to {MAX_CHILDREN:,}), or a time with its unit, such as"
             f" 12000s or 3h, got {text!r}"
         )
     return Limit(children=int(text))
@@ -112,7 +116,14 @@ class Plan:
 
 
 def make_plan(
-    recipe: str, base: RunConfig, words: Sequence[str], seeds: int, limit: Limit, flags: Sequence[str] = ()
+    recipe: str,
+    base: RunConfig,
+    words: Sequence[str],
+    seeds: int,
+    limit: Limit,
+    flags: Sequence[str] = (),
+    *,
+    joining: Sequence[str] = (),
 ) -> Plan:
     """Make the plan of a comparison; random search joins if it is not named.
 
@@ -123,9 +134,10 @@ def make_plan(
         seeds: number of seeds.
         limit: budget of each search.
         flags: options of searchers, applied to those that have them, and objectives.
+        joining: searchers that join, unless the words name one with the same options.
 
     Raises:
-        ValueError: a word names no searcher or occurs twice, or there are too few or too many seeds.
+        ValueError: a word names no searcher, two name the same search, or there are too few or too many seeds.
     """
     if not 2 <= seeds <= MAX_SEEDS:
         raise UsageError(f"`seeds` must be 2 to {MAX_SEEDS:,}, as an interval needs several, got {seeds}")
@@ -133,9 +145,20 @@ def make_plan(
         raise UsageError(f"{twice!r} is named twice: name each searcher once, or with other options")
     base = replace(base, max_children=limit.children or MAX_CHILDREN)
     entrants = [make_entrant(word, base, recipe, flags) for word in words]
+    _check_different(entrants)
+    named = [entrant.config for entrant in entrants]
+    others = [make_entrant(word, base, recipe, flags) for word in joining]
+    entrants += [entrant for entrant in others if entrant.config not in named]
     if not any(entrant.config.searcher == BASELINE for entrant in entrants):
         entrants.append(make_entrant(BASELINE, base, recipe, flags_among(flags, OBJECTIVES)))
     return Plan(recipe=recipe, entrants=tuple(entrants), seeds=range(base.seed, base.seed + seeds), limit=limit)
+
+
+def _check_different(entrants: Sequence[Entrant]) -> None:
+    """Raise `UsageError` if two words mean the same search, as `evolution` does with its usual population."""
+    for place, entrant in enumerate(entrants):
+        if same := next((other.label for other in entrants[:place] if other.config == entrant.config), None):
+            raise UsageError(f"{same!r} and {entrant.label!r} are the same search: name it once, or with other options")
 
 
 def make_entrant(word: str, base: RunConfig, recipe: str, flags: Sequence[str] = ()) -> Entrant:
@@ -151,26 +174,51 @@ def make_entrant(word: str, base: RunConfig, recipe: str, flags: Sequence[str] =
         ValueError: there is no such searcher or option, or the option belongs to another searcher.
     """
     name, rest = split_word(word)
-    arguments: list[str] = []
-    for part in rest.split(",") if rest is not None else ():
-        option, equals, value = part.partition("=")
-        if not (option.strip() and equals and value.strip()):
-            raise UsageError(f"{word!r} must be SEARCHER or SEARCHER:OPTION=VALUE,OPTION=VALUE, got {part!r} in it")
-        arguments += [f"--{option.strip().replace('_', '-')}", *value.split()]
-    if "--objective" in arguments:
+    options = _options(word, rest)
+    arguments = [text for flag, values in options.items() for text in (flag, *values)]
+    if "--objective" in options:
         raise UsageError(f"{word!r} sets `objective`, which all searchers share: give it as a flag, `--objective`")
     try:
         common = base.with_searcher(name)
+        check_options(common, arguments)
         known_flags = {f"--{f.name.replace('_', '-')}" for f in fields(common.searcher_options)}
         config = parse_run(common, [*flags_among(flags, known_flags | OBJECTIVES), *arguments], recipe)
     except ValueError as error:
-        raise UsageError(f"{word!r}: {error}") from error
+        raise UsageError(f"{word!r}: {in_words_of_comparison(error)}") from error
     if wrong := next((f for f in changed(config, common) if f not in OWN_OPTIONS), None):
         raise UsageError(
             f"{word!r} sets `{wrong}`, which all searchers share; a searcher may set its own options, the topology,"
             " the reward and targets"
         )
     return Entrant(label=word, config=config)
+
+
+def _options(word: str, text: str | None) -> dict[str, list[str]]:
+    """Return the values of each flag in a searcher's options, `OPTION=VALUE,OPTION=VALUE`.
+
+    Raises:
+        UsageError: there are no such pairs, an option occurs twice, or a value is a flag.
+    """
+    options: dict[str, list[str]] = {}
+    for part in text.split(",") if text is not None else ():
+        option, equals, value = part.partition("=")
+        if not (option.strip() and equals and value.strip()):
+            raise UsageError(f"{word!r} must be SEARCHER or SEARCHER:OPTION=VALUE,OPTION=VALUE, got {part!r} in it")
+        name, values = option.strip().replace("_", "-"), value.split()
+        if f"--{name}" in options:
+            raise UsageError(f"{word!r} sets `{name}` twice: set each option once")
+        if wrong := next((text for text in values if FLAG.match(text)), None):
+            raise UsageError(
+                f"{word!r} has the flag `{wrong}` in it: give options of the searcher as OPTION=VALUE, and flags for"
+                " all apart from it"
+            )
+        options[f"--{name}"] = values
+    return options
+
+
+def in_words_of_comparison(error: ValueError) -> str:
+    """Return what an error says, with the flag of a comparison that sets the number of children."""
+    return str(error).replace("`max_children`", "`--budget`")
 
 
 def searcher_flags(words: Sequence[str]) -> set[str]:

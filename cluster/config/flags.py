@@ -1,6 +1,7 @@
 """Parses the command line; an error of the user's becomes one sentence."""
 
 import contextlib
+import difflib
 import io
 import re
 import shutil
@@ -183,6 +184,18 @@ def _check_owners(draft: RunConfig, given: Collection[str]) -> None:
                     f"Unrecognized options: {flag} (an option of the {what} {' or '.join(owners)}; the run has the"
                     f" {what} {used})"
                 )
+
+
+def check_options(default: RunConfig, arguments: Sequence[str]) -> None:
+    """Raise `UsageError` if a flag among the arguments is no option of a run, such as `--help`."""
+    draft = _draft(default, arguments)
+    given = [flag_of(word) for word in arguments if word.startswith("--")]
+    _check_owners(draft, given)
+    known = [f"--{name.replace('_', '-')}" for _, name in option_names(draft)]
+    for flag in given:
+        if flag not in known:
+            meant = difflib.get_close_matches(flag, known, n=1)
+            raise UsageError(f"Unrecognized options: {flag}{f'; did you mean {meant[0]}?' if meant else ''}")
 
 
 def value_of(arguments: Sequence[str], flag: str) -> str | None:

@@ -110,6 +110,9 @@ def test_after_ctrl_c_the_same_command_continues(
             raise KeyboardInterrupt
         return real(*arguments)
 
+    def interrupted_at_once(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
         patch.setattr(one_search, "search", interrupted)
         assert compare("reinforce", *SHORT) == 130
@@ -117,6 +120,11 @@ def test_after_ctrl_c_the_same_command_continues(
     message = f"interrupted with 4 of 6 searches done, which are kept in {kept}: run the same command to continue"
     assert message in capfd.readouterr().err
     assert sum(map(len, results(kept).values())) == 4
+    with monkeypatch.context() as patch:
+        patch.setattr(one_search, "search", interrupted_at_once)
+        assert compare("reinforce", *SHORT, "--output", "none") == 130
+    assert "interrupted with 0 of 6 searches done: nothing is kept\n" in capfd.readouterr().err
+    assert not (folder / "none").exists()
     assert not (kept / "comparison.md").exists()
     before = {file: file.stat().st_mtime_ns for file in kept.glob("searches/*/*.json")}
     assert compare("reinforce", *SHORT) == 0
@@ -148,10 +156,13 @@ def test_all_searchers_that_can_are_compared_and_the_others_are_named_with_the_r
     assert compare("--all", "evolution:population=5", "--budget", 6, "--seeds", 2) == 0
     output = capfd.readouterr()
     compared = [line.split(" | ")[0].removeprefix("| ") for line in output.out.splitlines() if line.startswith("| ")]
-    told = " ".join(output.err.split())
+    told = output.err
     assert compared[2:4] == ["evolution:population=5", "reinforce"]
     assert {"ppo", "random", "grid", "evolution", "bayesian", "local-search", "progressive"} < set(compared)
-    assert "Left out: enas, one-shot, smash, darts, snas, proxyless: its children share weights" in told
+    assert (
+        "Left out: enas, one-shot, smash, darts, snas, proxyless: the children share weights, and their metrics cannot"
+        in told
+    )
     assert "Left out: neat: the searcher 'neat' evolves networks with their weights: use the space 'genomes'" in told
     left = re.findall(r"Left out: ([a-z, -]+):", told)
     assert set(SEARCHERS) == {*compared[3:], *", ".join(left).split(", ")}
@@ -245,7 +256,19 @@ def test_a_failed_search_is_named_and_finished_ones_are_kept(
                 2,
                 "reinforce:controller-learning-rate=0.03,entropy-bonus=0.05,queue-size=5",
             ],
-            "Unrecognized options: reinforce:controller-learning-rate=0.03,entropy-bonus=0.05,queue-size=5 (",
+            "put the searchers before the flags of a run, got"
+            " 'reinforce:controller-learning-rate=0.03,entropy-bonus=0.05,queue-size=5' behind `--replicas`",
+        ),
+        (["--population", 4, "random", *SHORT], "put the searchers before the flags of a run, got 'random' behind"),
+        (["--all", *SHORT, "--data", "enas", "random"], "got 'random' behind `--data`"),
+        (
+            ["random", *SHORT, "--replicas", 2, "a-word-of-many-letters=0.03,that-is-broken=0.05,by-the-box=5"],
+            "Unrecognized options: a-word-of-many-letters=0.03,that-is-broken=0.05,by-the-box=5 (",
+        ),
+        (["darts", "--budget", 12, "--recipe", "darts-digits"], "'darts': the children share weights, and their"),
+        (
+            ["reinforce", "--budget", 4, "--early-stop", "median", "--stop-min-children", 9, "--recipe", "digits"],
+            "`stop_min_children` must be below `--budget`, 4, got 9",
         ),
     ],
 )
@@ -261,7 +284,8 @@ def test_bad_input_is_refused_before_any_search(
         raise AssertionError("something was done")
 
     monkeypatch.setattr(command, "run_comparison", nothing)
-    given = ["--recipe", "nasbench201", *([] if "--data" in arguments else ["--data", data])]
+    given: list[object] = [] if "--recipe" in arguments else ["--recipe", "nasbench201"]
+    given += [] if "--data" in arguments or "--recipe" in arguments else ["--data", data]
     assert cli.run(["compare", *map(str, [*arguments, *given])]) == 2
     output = capfd.readouterr().err
     assert output.startswith("nascluster: ")

@@ -69,12 +69,28 @@ def test_a_searcher_sets_its_own_options_and_shares_the_rest() -> None:
         (["reinforce:seed=3"], "sets `seed`, which all searchers share"),
         (["reinforce:searcher=random"], "sets `searcher`, which all searchers share"),
         (["reinforce", "random", "reinforce"], "'reinforce' is named twice"),
+        (["reinforce:entropy-bonus=0.1,entropy_bonus=0.2"], "sets `entropy-bonus` twice: set each option once"),
+        (["reinforce:entropy-bonus=0.0", "reinforce"], "'reinforce:entropy-bonus=0.0' and 'reinforce' are the same"),
+        (["evolution:population=3", "evolution: population = 3"], "are the same search: name it once, or with"),
+        (["evolution:help=1"], "'evolution:help=1': Unrecognized options: --help"),
+        (["evolution:h=1"], "'evolution:h=1': Unrecognized options: --h"),
+        (["evolution:help-all=1"], "'evolution:help-all=1': Unrecognized options: --help-all"),
+        (["evolution:tyro-print-completion=bash"], "Unrecognized options: --tyro-print-completion"),
+        (["evolution:population=--help"], "'evolution:population=--help' has the flag `--help` in it"),
+        (["evolution:population=-h"], "'evolution:population=-h' has the flag `-h` in it"),
+        (["reinforce:entropy-bonus=0.1 --seed 5"], "has the flag `--seed` in it"),
     ],
 )
 def test_words_that_name_no_searcher_are_refused(words: list[str], message: str) -> None:
     pattern = message if ".*" in message else re.escape(message)
     with pytest.raises(ValueError, match=pattern):
         make_plan("synthetic", BASE, words, 2, Limit(children=9))
+
+
+def test_those_that_join_leave_out_what_is_named() -> None:
+    named = ["evolution", "reinforce:entropy-bonus=0.0"]
+    plan = make_plan("synthetic", BASE, named, 2, Limit(children=9), joining=["reinforce", "evolution", "random"])
+    assert [e.label for e in plan.entrants] == [*named, "random"]
 
 
 @pytest.mark.parametrize("seeds", [-1, 0, 1, 100_001])

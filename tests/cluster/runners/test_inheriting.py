@@ -131,7 +131,7 @@ def test_a_resume_without_weights_that_are_needed_is_refused(
     assert run("resume", "run", "--max-children", "8", "--storage-path", tmp_path) == 2
     assert f"{file} is damaged: its header cannot be read. Restore it" in capsys.readouterr().err
     assert run("compare", searcher, "random", "--recipe", f"{searcher}-digits", "--budget", "4") == 2
-    assert "its children begin with the weights of others, and a comparison keeps none" in capsys.readouterr().err
+    assert "the children begin with the weights of others, and a comparison keeps none" in capsys.readouterr().err
 
 
 def test_weights_that_are_lost_meanwhile_end_the_search_which_goes_on_when_they_are_back(

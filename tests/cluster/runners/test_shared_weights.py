@@ -195,7 +195,7 @@ def test_a_comparison_refuses_children_that_share_weights_and_a_simulation_asks_
 ) -> None:
     words = ["compare", "one-shot", "random", "--recipe", "digits", "--seeds", "2", "--budget", "200", *SPACE]
     assert cli.run(words) == 2
-    assert "its children share weights" in capsys.readouterr().err
+    assert "the children share weights" in capsys.readouterr().err
     assert cli.run(["simulate", "digits", "--child-seconds", "lognormal:10:0.5", *FLAGS]) == 2
     assert "make steps on shared weights, whose times are unknown" in capsys.readouterr().err
 
