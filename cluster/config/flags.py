@@ -40,6 +40,9 @@ NUMBERS = {
 }
 """What an option of numbers takes, by the beginning of tyro's name for it."""
 
+PYTHON_SAYS: Mapping[str, str] = {"literal for int()": "INT", "to float": "FLOAT"}
+"""tyro's name of a type, by the words in which Python refuses a text that is none."""
+
 FROM_RUN = (
     "--from-run NAME --top 5 trains the best architectures of another run in place of a search, --warm-start before it,"
     " --start-with those of files"
@@ -297,11 +300,11 @@ def _type_error(sentence: str, box: str) -> str | None:
     if error is None:
         return None
     flag, reason = error.groups()
-    takes = re.search(
-        rf"Argument helptext:.*?{flag}\s+(?:\{{None\}}\|)?(\[?(INT|FLOAT)(?: \2\b)?)(?:\|\{{(\w+)\}})?", box
-    )
-    given = re.search(r"\[.*?\]|'[^']*'$", reason)
-    what = NUMBERS.get(takes[1] if takes else "")
+    types = r"(?:\{None\}\|)?(\[?(INT|FLOAT)(?: \2\b)?)(?:\|\{(\w+)\})?"
+    # An option with a name of its own for its value, such as N, has the type in the reason only.
+    takes = re.search(rf"Argument helptext:.*?{flag}\s+{types}", box) or re.match(rf"no type matching {types}", reason)
+    given = re.search(r"\['.*?'\]|'[^']*'$", reason)
+    what = NUMBERS.get(takes[1] if takes else next((name for text, name in PYTHON_SAYS.items() if text in reason), ""))
     if what is None or given is None:
         return f"{flag}: {reason}"
     words, other = re.findall("'([^']*)'", given[0]), takes and takes[3]
