@@ -31,15 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train one child from the command line's arguments.
 
     Returns:
-        The exit status: 0, 1 if the child failed or standard output was closed, 2 on bad input, 128 and the
-        signal's number if one stopped it.
+        The exit status: 0, 1 if the child failed, 2 on bad input, 128 and the signal's number if one stopped it, or if
+        the reader of standard output has gone.
     """
     try:
         return _main(arguments)
     except BrokenPipeError:
         # Otherwise Python flushes the rest of the buffer at exit, and prints an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return 128 + signal.SIGPIPE
 
 
 def _main(arguments: Sequence[str] | None) -> int:

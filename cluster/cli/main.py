@@ -14,8 +14,12 @@ from controller.catalogue import find_entry
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
 
-NO_READER = 1
-"""Exit status if standard output was closed, or cannot be written."""
+NO_READER = 128 + signal.SIGPIPE
+"""Exit status if the reader of standard output has gone, as in `nascluster recipes | head -1`; a shell says the same of
+any program that the closed pipe has ended."""
+
+UNPRINTABLE = 1
+"""Exit status if standard output cannot be written otherwise."""
 
 FULL_DISK = 1
 """Exit status if no space is left, which is no mistake in the command line."""
@@ -51,7 +55,7 @@ Neural architecture search by the published systems or one of your own, on Ray o
   searchers [NAME]          list the searchers with papers and options; likewise spaces, tasks and rewards
 
 exit status: 0 done; 1 the search failed, or no child of it finished, or its replay differs; 2 bad command line
-or input; 130 stopped
+or input; 130 stopped; 141 nobody reads its output any longer
 
 first search: nascluster launch digits
 """
@@ -66,11 +70,12 @@ def main() -> None:
     try:
         sys.stdout.flush()
     except OSError as error:
-        if not isinstance(error, BrokenPipeError) and not status:
+        gone = isinstance(error, BrokenPipeError)
+        if not gone and not status:
             print(f"nascluster: standard output cannot be written: {error.strerror}", file=sys.stderr)
         # Otherwise Python flushes the rest of the buffer at exit, and prints an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = status or NO_READER
+        status = status or (NO_READER if gone else UNPRINTABLE)
     sys.exit(status)
 
 

@@ -1,5 +1,6 @@
 """Measures how well the weights that a run's children share rank architectures."""
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -144,6 +145,11 @@ def _scores(config: RunConfig, weights: Snapshot, samples: Sequence[Sample], con
     return found
 
 
+def _note(text: str) -> None:
+    """Print a message where it does not mix with the result, which may be JSON."""
+    print(text, file=sys.stderr)
+
+
 class _Training:
     """The run with the stand-alone trainings, which may have begun before.
 
@@ -160,7 +166,7 @@ class _Training:
             check_new(self.folder)
             self._begun = False
         except RunFolderError:
-            self.folder, self._begun = resumable_run(request.storage_path, name, print), True
+            self.folder, self._begun = resumable_run(request.storage_path, name, _note), True
             recorded = self.folder.read_config()
             check_same(recorded, self._config, self.folder)
             self._config = replace(recorded, local=self._config.local)

@@ -32,7 +32,7 @@ def test_a_character_that_the_output_cannot_take_is_replaced(tmp_path: Path, enc
 
 def test_a_full_output_is_one_sentence_and_a_closed_one_no_traceback() -> None:
     full = command("recipes", output=">/dev/full")
-    assert full.returncode == main.NO_READER
+    assert full.returncode == main.UNPRINTABLE
     assert full.stderr.count("\n") == 1 and full.stderr.endswith("No space left on device\n")
     assert command("recipes", output=">&-").stderr == ""
 
