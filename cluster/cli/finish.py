@@ -9,7 +9,7 @@ from rich.console import Console
 
 from child_trainer import portable_json
 from cluster.cli.command import parse_command
-from cluster.config.flags import Json, Name, StoragePath, UsageError, flag_of, flags_among, flags_not_among, split
+from cluster.config.flags import Json, Name, StoragePath, UsageError, flags_not_among, split, values_of
 from cluster.config.run_config import DEFAULT_STORAGE
 
 Top = Annotated[
@@ -34,13 +34,10 @@ OURS_ALONE = ("--json", "--help", "-h")
 
 def finish(arguments: list[str]) -> int:
     """Carry out the command and return its exit status."""
-    grid_words = flags_among(arguments, ("--grid",))
-    if grid_words and not set(grid_words) - {"--grid"}:
+    settings = values_of(arguments, "--grid")
+    if settings == []:
         raise UsageError("`--grid` needs settings to try, such as learning-rate=.2,.1,.05 weight-decay=5e-5,1e-4")
-    settings = [
-        text for word in grid_words if (text := word.partition("=")[2] if flag_of(word) == "--grid" else word) != ""
-    ]
-    grid_words = ["--grid", *settings] if grid_words else []  # the settings of all of them, where there are several
+    grid_words = ["--grid", *settings] if settings else []  # the settings of all of them, where there are several
     ours, flags = split(flags_not_among(arguments, ("--grid",)), OURS, OURS_ALONE)
 
     def run(

@@ -10,7 +10,7 @@ import tyro
 from child_trainer import portable_json
 from cluster.cli.command import parse_command
 from cluster.cli.launch import execute_run
-from cluster.config.flags import Json, Name, StoragePath, UsageError, flag_of, flags_among, flags_not_among
+from cluster.config.flags import Json, Name, StoragePath, UsageError, flags_not_among, values_of
 from cluster.config.run_config import DEFAULT_STORAGE
 from cluster.formatting import counted
 from cluster.storage.find_run import check_new, existing_run, run_folder
@@ -44,9 +44,8 @@ DIFFERS = 1
 
 def replay(arguments: list[str]) -> int:
     """Carry out the command and return its exit status."""
-    words = flags_among(arguments, ("--then",))
-    settings = [text for word in words if (text := word.partition("=")[2] if flag_of(word) == "--then" else word)]
-    if words and not settings:
+    settings = values_of(arguments, "--then")
+    if settings == []:
         raise UsageError("`--then` needs an option to change, such as searcher.entropy-bonus=0.02")
 
     def run(

@@ -13,7 +13,7 @@ from child_trainer import portable_json
 from child_trainer.atomic_file import write_output
 from cluster.cli.command import parse_command
 from cluster.cli.side_by_side import Processes, output_folder, process_count
-from cluster.config.flags import Json, Open
+from cluster.config.flags import Json, Open, UsageError, values_of
 
 if TYPE_CHECKING:
     from cluster.survey.standings import Summary
@@ -42,6 +42,10 @@ Output = Annotated[
 
 def survey(arguments: list[str]) -> int:
     """Carry out the command and return its exit status."""
+    if values_of(arguments, "--systems") == []:
+        raise UsageError(
+            "`--systems` needs systems to search with, such as nas darts; without the option all of them do"
+        )
 
     def run(  # noqa: PLR0913  (all but the first are options)
         task: Task,

@@ -13,7 +13,7 @@ import tyro
 
 from child_trainer.language_options import LanguageOptions
 from child_trainer.tasks.catalogue import TASKS
-from cluster.config.help import option_lines, option_names, switches
+from cluster.config.help import option_lines, option_names, option_values, switches
 from cluster.config.plain_data import default_options
 from cluster.config.run_config import RunConfig, unchecked
 from cluster.config.task_options import TaskOptions
@@ -48,6 +48,9 @@ FROM_RUN = (
     " --start-with those of files"
 )
 """What the help says of the flags that name architectures: see `cluster.runners.retraining`."""
+
+REPEATED = ("--objective", "--target", "--callback")
+"""Flags that are given once for each of several values."""
 
 LONG_WORD = 10
 """Characters up to which no word is broken in an error of tyro's."""
@@ -89,11 +92,13 @@ def parse_run(default: RunConfig, arguments: list[str], recipe: str, description
         ValueError: a value is invalid.
     """
     default = _draft(default, arguments)
+    _check_repeated(arguments)
     given = {flag_of(word) for word in arguments}
     if given & {"-h", "--help"}:
         print(run_help(default, recipe, description, shutil.get_terminal_size().columns))
         raise SystemExit(0)
     _check_owners(default, [flag for flag in given if flag.startswith("--")])
+    _check_not_empty(default, arguments)
     targeted, wide = "--target-parameters" in given, "--hidden-size" in given
     if targeted and not wide and isinstance(default.task.options, LanguageOptions):
         options = replace(default.task.options, hidden_size=None)
@@ -189,6 +194,23 @@ def _check_owners(draft: RunConfig, given: Collection[str]) -> None:
                 )
 
 
+def _check_repeated(arguments: Sequence[str]) -> None:
+    """Raise `UsageError` if a flag that is repeated for several values has several at once."""
+    for first, *rest in flag_groups(arguments):
+        flag, equals, value = first.partition("=")
+        values = [value, *rest] if equals else rest
+        if flag in REPEATED and len(values) > 1:
+            raise UsageError(f"`{flag}` takes one value each time: {' '.join(f'{flag} {text}' for text in values)}")
+
+
+def _check_not_empty(draft: RunConfig, arguments: Sequence[str]) -> None:
+    """Raise `UsageError` if a flag of several values has none and so changes nothing, as where they were forgotten."""
+    empty = {f"--{name.replace('_', '-')}" for name, value in option_values(draft) if value == ()}
+    for flag in sorted(empty & set(map(flag_of, arguments)) - set(REPEATED)):
+        if not values_of(arguments, flag):
+            raise UsageError(f"`{flag}` needs one value or more")
+
+
 def check_options(default: RunConfig, arguments: Sequence[str]) -> None:
     """Raise `UsageError` if a flag among the arguments is no option of a run, such as `--help`."""
     draft = _draft(default, arguments)
@@ -209,6 +231,13 @@ def value_of(arguments: Sequence[str], flag: str) -> str | None:
             _, equals, rest = group[0].partition("=")
             value = rest if equals else group[1] if len(group) > 1 else None
     return value
+
+
+def values_of(arguments: Sequence[str], flag: str) -> list[str] | None:
+    """Return all values that the arguments give to a flag, however often; `None` if they do not have the flag."""
+    groups = [group for group in flag_groups(arguments) if flag_of(group[0]) == flag]
+    values = [text for first, *rest in groups for text in (first.partition("=")[2], *rest) if text]
+    return values if groups else None
 
 
 def flag_of(word: str) -> str:

@@ -58,6 +58,16 @@ def option_names(options: Any) -> Iterator[tuple[str, str]]:
             yield type(options).__name__, field.name
 
 
+def option_values(options: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the name and the value of each option of a dataclass and of the dataclasses within it."""
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if is_dataclass(value):
+            yield from option_values(value)
+        elif field.name not in HIDDEN:
+            yield field.name, value
+
+
 def switches(options: Any) -> Iterator[tuple[str, bool]]:
     """Yield the flag, without its dashes, and the value of each option of a dataclass that is on or off."""
     for field in fields(options):

@@ -293,6 +293,8 @@ def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) 
         (["launch", "synthetic", "--local", "--storage-path", "/proc/nowhere"], "cannot be created: No such file"),
         (["launch", "digits", "--name", "a/b"], "`name` must be a folder's name"),
         (["launch", "digits", "--child-seconds", "1"], "Unrecognized options: --child-seconds"),
+        (["launch", "digits", "--start-with", "--name", "x"], "`--start-with` needs one value or more"),
+        (["launch", "digits", "--name", "x", "--decay-at"], "`--decay-at` needs one value or more"),
         (["launch", "fashion-mnist"], "the task 'fashion-mnist' needs `--data DIR`"),
         (["launch", "cifar10", "--data", "nowhere"], "nowhere"),
         (["launch", "digits", "--gpus-per-child", "1"], "--gpus-per-child 1 needs 1 GPUs, but there are 0"),

@@ -25,6 +25,21 @@ def config(words: str, recipe: str = "digits") -> RunConfig:
         ("digits", "--objective latency=max", "`objective` latency must be latency=min, got 'latency=max'"),
         ("digits", "--objective accuracy=min", "`objective` accuracy must be accuracy=max"),
         ("digits", "--objective latency --objective latency=min", "`objective` names latency twice"),
+        (
+            "digits",
+            "--objective parameters=min latency=min",
+            "each time: --objective parameters=min --objective latency",
+        ),
+        (
+            "digits",
+            "--objective=flops=min latency=min",
+            "`--objective` takes one value each time: --objective flops=min",
+        ),
+        (
+            "digits",
+            "--callback a:B c:D --seed 3",
+            "`--callback` takes one value each time: --callback a:B --callback c:D",
+        ),
         ("digits", "--objective perplexity", "not of the task 'digits', whose metric is the accuracy"),
         ("digits", LATENCY, "`objective` latency needs a `target`, such as `--target latency=5ms`"),
         ("digits", f"{LATENCY} --target latency=5", r"`target` must be a number above 0 with a unit \(us, "),

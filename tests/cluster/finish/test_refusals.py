@@ -18,6 +18,7 @@ from tests.extending.files import FILES
         (("--top", "4"), "the run 'search' has 3 different architectures with a reward: `--top` must be at most 3"),
         (("--seeds", "0"), "`--seeds` must be at least 1, got 0"),
         (("--grid",), "`--grid` needs settings to try, such as learning-rate=.2,.1,.05"),
+        (("--grid=",), "`--grid` needs settings to try, such as learning-rate=.2,.1,.05"),
         (("--grid", "warmth=1"), "`--grid`: there is no setting 'warmth'"),
         (("--grid", "learning-rate=.1", "learning-rate=.2"), "`--grid`: `settings` must be different ones"),
         (("--grid", "cutout=2,8"), "`--grid`: cutout cannot be 8: `cutout` must be below 8, the side of the task's"),

@@ -144,6 +144,8 @@ def test_after_ctrl_c_there_is_a_table_and_the_search_can_go_on(
         (("digit",), "unknown task of a survey 'digit'"),
         (("digits", "--budget", "0"), "`budget` must be a time above 0"),
         (("digits", "--systems", "nasnett"), "did you mean 'nasnet'?"),
+        (("digits", "--budget", "5s", "--systems"), "`--systems` needs systems to search with, such as nas darts"),
+        (("digits", "--systems", "--json"), "`--systems` needs systems to search with"),
         (("digits", "--processes", "0"), "`processes` must be 1 to 1000, got 0"),
         (("digits", "--output", ""), "`output` must be a folder"),
         (("fashion-mnist", "--systems", "nas"), "needs `--data DIR`"),
