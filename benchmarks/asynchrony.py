@@ -16,7 +16,6 @@ import functools
 import multiprocessing
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +23,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.command_words import words as command_words
 from child_trainer.tasks.lookup_table import Table
 from cluster.compare.comparison import best_of_table
 from cluster.compare.one_search import MemoryLedger, make_trainer
@@ -273,4 +273,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(command_words(__doc__))

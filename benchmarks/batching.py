@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_words import words as command_words
 from benchmarks.exactly_once import isolated
 from child_trainer.outcome import Budget, Outcome
 from child_trainer.tasks.synthetic import SyntheticTask
@@ -202,4 +203,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(command_words(__doc__))

@@ -36,6 +36,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from benchmarks.command_words import words as command_words
 from benchmarks.runs import children
 from cluster.monitoring.status import read_status
 from cluster.storage.find_run import run_folder
@@ -279,4 +280,4 @@ def print_table(results: Mapping[str, Sequence[Found]]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(command_words(__doc__))

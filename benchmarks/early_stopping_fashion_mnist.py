@@ -12,12 +12,12 @@ $NASCLUSTER_DATA/fashion-mnist.
 
 import contextlib
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.command_words import words as command_words
 from benchmarks.early_stopping import COMMON, RULES, Found, judged, print_table, seeds_of
 from benchmarks.runs import children
 from cluster.config.flags import parse_run
@@ -79,4 +79,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(command_words(__doc__))

@@ -10,7 +10,6 @@ how many different networks were tried: a policy that settles early tries few, a
 
 import multiprocessing
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,6 +20,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.command_words import words as command_words
 from child_trainer import own_files
 from cluster.compare.one_search import search
 from cluster.compare.plan import Limit
@@ -118,4 +118,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(command_words(__doc__))

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.command_words import words as command_words
 from benchmarks.text_models import train_and_test
 from child_trainer.architectures.reference_cells import REFERENCE_CELLS
 from child_trainer.language_options import LanguageOptions
@@ -127,4 +128,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(command_words(__doc__))

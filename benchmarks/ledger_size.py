@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from benchmarks.command_words import words as command_words
 from child_trainer.architectures.architecture import Architecture, Node, node
 from child_trainer.outcome import Outcome
 from cluster.storage.ledger.ledger import Ledger
@@ -134,4 +135,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    command_words(__doc__)
     main()

@@ -14,12 +14,12 @@ import contextlib
 import json
 import math
 import statistics
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.command_words import words as command_words
 from benchmarks.runs import children
 from benchmarks.text_models import train_and_test
 from child_trainer.atomic_file import replace_file
@@ -190,4 +190,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(command_words(__doc__))

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
+from benchmarks.command_words import words as command_words
 from benchmarks.exactly_once import isolated
 from benchmarks.scale import Size, measure
 
@@ -161,4 +162,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(command_words(__doc__))

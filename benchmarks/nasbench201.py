@@ -8,7 +8,6 @@ arXiv 2001.00326, table 5) below it; docs/compare.md says what differs in protoc
 """
 
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.command_words import words as command_words
 from cluster.compare.comparison import plan_comparison, run_comparison
 from cluster.compare.markdown_table import markdown
 from cluster.compare.plan import Limit
@@ -82,4 +82,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(command_words(__doc__))

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.command_words import words as command_words
 from child_trainer.architectures import nasbench201
 from child_trainer.architectures.architecture import Architecture, node
 from child_trainer.outcome import Outcome
@@ -168,4 +169,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    command_words(__doc__)
     main()

@@ -9,10 +9,10 @@ with the worth of each level's cells, and the processor seconds.
 """
 
 import random
-import sys
 import time
 from dataclasses import dataclass, field
 
+from benchmarks.command_words import words as command_words
 from child_trainer.outcome import Outcome
 from controller.catalogue import SEARCHERS
 from controller.decisions import Tokens
@@ -119,4 +119,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(command_words(__doc__))

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_words import words as command_words
 from benchmarks.exactly_once import isolated
 from cluster.runners.on_ray.handles import process_number
 from cluster.storage.run_folder import WRITERS
@@ -261,4 +262,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(command_words(__doc__))

@@ -8,12 +8,12 @@ the ratio is the median over the rounds of the ratio within a round.
 """
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
 import torch
 
+from benchmarks.command_words import words as command_words
 from child_trainer.architectures.reference_cells import REFERENCE_CELLS
 from child_trainer.networks.build import Graph, build_cell
 from child_trainer.networks.fused_cell import FusedCell
@@ -81,4 +81,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(command_words(__doc__))

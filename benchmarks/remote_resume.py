@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.command_words import words as command_words
 from cluster.config.run_config import RunConfig
 from cluster.monitoring.status import read_status
 from cluster.storage.find_run import resumable_run, run_folder
@@ -124,4 +125,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    command_words(__doc__)
     main()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.command_words import words as command_words
 from benchmarks.metrics_cost import ratio_line
 from benchmarks.scale import Size, measure
 from cluster.config.run_config import RunConfig
@@ -95,4 +96,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(command_words(__doc__))

@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
+from benchmarks.command_words import words as command_words
 from benchmarks.exactly_once import isolated
 from benchmarks.metrics_cost import free_port, ratio_line
 from cluster.report.html.style import REFRESH_S
@@ -114,4 +115,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(command_words(__doc__))

@@ -9,7 +9,6 @@ an interruption; without it the results are not kept. docs/compare.md says how t
 """
 
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.command_words import words as command_words
 from benchmarks.nasbench201 import table_folder
 from cluster.compare.comparison import best_of_table, plan_comparison, run_comparison
 from cluster.compare.plan import Entrant, Limit, Plan
@@ -122,4 +122,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(command_words(__doc__))

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
+from benchmarks.command_words import words as command_words
 from benchmarks.text_models import train_and_test
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.atomic_file import replace_file
@@ -228,4 +229,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(command_words(__doc__))

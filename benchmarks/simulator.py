@@ -15,13 +15,13 @@ number of messages.
 import itertools
 import json
 import resource
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
 
 from benchmarks.batching import BATCHINGS, Shape, Sleeps, rehearsed
+from benchmarks.command_words import words as command_words
 from child_trainer.outcome import Budget
 from child_trainer.tasks.synthetic_options import SyntheticOptions
 from cluster.config.instant_recipes import rehearsal
@@ -225,4 +225,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(command_words(__doc__))

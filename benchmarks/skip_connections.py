@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_words import words as command_words
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.atomic_file import replace_file
 from child_trainer.inheritance.trained_weights import TrainedWeights
@@ -135,4 +136,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(command_words(__doc__))

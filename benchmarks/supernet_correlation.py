@@ -25,6 +25,7 @@ import torch
 from rich.console import Console
 from torch.nn import functional as F
 
+from benchmarks.command_words import words as command_words
 from child_trainer.no_options import NoOptions
 from child_trainer.outcome import Measure
 from child_trainer.tasks.catalogue import check_task, load_task
@@ -132,7 +133,7 @@ def main(seeds: int, folder: Path, data: Path, flags: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    words = sys.argv[1:]
+    words = command_words(__doc__)
     numbers = [int(words.pop(0))] if words and words[0].isdecimal() else []
     place = Path(words.pop(0)).absolute() if words and not words[0].startswith("-") else None
     root = os.environ.get("NASCLUSTER_DATA")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.command_words import words as command_words
 from cluster.api.python_api import load
 from cluster.cli.main import run as nascluster
 from cluster.compare.comparison import plan_comparison, run_comparison
@@ -157,4 +158,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(command_words(__doc__))
