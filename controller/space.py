@@ -188,15 +188,6 @@ class HasSupernet(Protocol):
         ...
 
 
-def check_decisions(space: SearchSpace, searcher: str) -> None:
-    """Raise `ValueError` if the space has no decisions, for a searcher that chooses decision by decision."""
-    if not space.decisions(0):
-        raise ValueError(
-            f"the searcher {searcher!r} chooses decision by decision, and the samples of a {type(space).__name__} have"
-            " no fixed sequence of decisions: use another searcher, such as 'evolution'"
-        )
-
-
 def first_tokens(space: SearchSpace, completed: int, rng: random.Random) -> Tokens:
     """Return a sample to begin with: by the space's own rule, or uniform at each decision."""
     if isinstance(space, DrawsFirst):

@@ -13,6 +13,7 @@ from child_trainer.tasks.nasbench201_table import LONG_NAME, RESULTS, TEST_OF
 from cluster.config.flags import UsageError
 from cluster.correlation.shared_scores import Sample
 from controller.space import SearchSpace, first_tokens, genotypes_of
+from controller.spaces.checks import space_words
 
 NOTATION = "NAS-Bench-201"
 """The notation that NAS-Bench-201's table names its cells in; the supernet's networks may have any size."""
@@ -64,7 +65,7 @@ def read_truth(place: str, space: SearchSpace) -> TableTruth:
 def _benchmark(folder: Path, space: SearchSpace) -> TableTruth:
     if NOTATION not in genotypes_of(space, first_tokens(space, 0, random.Random(0))):
         raise UsageError(
-            f"the table in {folder} is of NAS-Bench-201's cells, which a {type(space).__name__} has not: give a table"
+            f"the table in {folder} is of NAS-Bench-201's cells, which {space_words(space)} has not: give a table"
             " of its own, or leave out `--data` to train the architectures"
         )
     answers = load_table(LONG_NAME, data=folder).answers

@@ -8,6 +8,7 @@ from child_trainer.field_types import check_types
 from controller.decisions import Tokens
 from controller.searcher import SOURCE, ChildRecord, ParameterGroup, Proposal, Update, View
 from controller.space import SearchSpace
+from controller.spaces.checks import space_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +91,7 @@ class Given:
                 space.decode(tokens)
             except ValueError as error:
                 raise ValueError(
-                    f"`samples` must be samples of the space, and the {number}. is none of this"
-                    f" {type(space).__name__}: {error}"
+                    f"`samples` must be samples of {space_words(space)}, and the {number}. is none: {error}"
                 ) from error
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:

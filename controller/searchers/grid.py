@@ -7,7 +7,8 @@ from itertools import islice
 from child_trainer.field_types import check_types
 from controller.decisions import Tokens, enumerate_samples
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
-from controller.space import SearchSpace, check_decisions
+from controller.space import SearchSpace
+from controller.spaces.checks import check_decisions
 
 
 @dataclass(frozen=True, kw_only=True)

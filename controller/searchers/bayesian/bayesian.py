@@ -17,7 +17,8 @@ from controller.searchers.bayesian.surrogate import (
     posterior,
     token_features,
 )
-from controller.space import HasFeatures, Mutates, SearchSpace, check_decisions, first_tokens, mutated_tokens
+from controller.space import HasFeatures, Mutates, SearchSpace, first_tokens, mutated_tokens
+from controller.spaces.checks import check_decisions, space_words
 
 LIES = {"worst": np.min, "mean": np.mean, "best": np.max}
 
@@ -131,6 +132,4 @@ def _encoder(space: SearchSpace, options: BayesianOptions) -> Callable[[Tokens],
         return token_features
     if isinstance(space, HasFeatures):
         return space.features
-    raise ValueError(
-        f"`encoding` must be `tokens`, as {type(space).__name__} has no features of its own, got `features`"
-    )
+    raise ValueError(f"`encoding` must be `tokens`, as {space_words(space)} has no features of its own, got `features`")

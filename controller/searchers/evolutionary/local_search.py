@@ -9,7 +9,8 @@ from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, V
 from controller.searchers.evolutionary.options import LocalSearchOptions
 from controller.searchers.evolutionary.selection import reward_of
 from controller.searchers.history_state import HistoryState
-from controller.space import SearchSpace, check_decisions, first_tokens
+from controller.space import SearchSpace, first_tokens
+from controller.spaces.checks import check_decisions
 
 
 @dataclass(frozen=True)

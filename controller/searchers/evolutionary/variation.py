@@ -5,6 +5,7 @@ import random
 from controller.decisions import Choice, Tokens, offsets, repaired
 from controller.searchers.evolutionary.options import EvolutionOptions
 from controller.space import HasCells, HasLayers, SearchSpace, decision_label, mutated_tokens
+from controller.spaces.checks import space_words
 
 MAX_CHANGES_NAMED = 2
 """Changed decisions that a child's description names."""
@@ -12,7 +13,7 @@ MAX_CHANGES_NAMED = 2
 
 def check_space(space: SearchSpace, options: EvolutionOptions) -> None:
     """Raise `ValueError` if the space lacks what an option needs."""
-    name = type(space).__name__
+    name = space_words(space)
     if options.crossover and not space.decisions(0):
         raise ValueError(
             f"`crossover` must be 0, as the samples of {name} have no fixed sequence of decisions, got"

@@ -12,6 +12,7 @@ from controller.searchers.history_state import HistoryState
 from controller.searchers.neat.generation import Evolved, Offspring, beginning, next_generation
 from controller.searchers.neat.options import NeatOptions
 from controller.space import SearchSpace
+from controller.spaces.checks import space_words
 from controller.spaces.genomes import GenomeSpace
 
 
@@ -30,8 +31,8 @@ class Neat:
     def __post_init__(self) -> None:
         if not isinstance(self.space, GenomeSpace):
             raise ValueError(
-                f"the searcher 'neat' evolves networks with their weights: use the space 'genomes', got a"
-                f" {type(self.space).__name__}"
+                f"the searcher 'neat' evolves networks with their weights: use the space 'genomes', got"
+                f" {space_words(self.space)}"
             )
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:

@@ -9,7 +9,8 @@ from controller.policies.lstm import Policy
 from controller.policies.rollout import Rollout
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, View
 from controller.searchers.policy_gradient.options import PolicyOptions
-from controller.space import SearchSpace, check_decisions
+from controller.space import SearchSpace
+from controller.spaces.checks import check_decisions
 
 BASELINE = "baseline"
 """The tensor [2] that holds the baseline: moving averages of the rewards and of the constant 1.

@@ -7,6 +7,7 @@ import numpy as np
 from controller.decisions import Decisions, Tokens, neighbours, num_options, offsets
 from controller.searchers.progressive.vocabulary import Vocabulary
 from controller.space import SearchSpace, decision_label, parts_of, place_name
+from controller.spaces.checks import space_words
 
 LATER = 1_000_000_000
 """Children after which every schedule of a space has come to its end."""
@@ -122,6 +123,6 @@ def _decisions(space: SearchSpace) -> Decisions:
     if decisions != space.decisions(LATER) or not offsets(decisions)[-1]:
         raise ValueError(
             "the searcher `progressive` needs a space whose samples grow by parts or all have the same number of"
-            f" tokens; those of {type(space).__name__} do neither"
+            f" tokens; those of {space_words(space)} do neither"
         )
     return decisions

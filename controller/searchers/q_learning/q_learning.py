@@ -9,7 +9,8 @@ from controller.preferences import option_names
 from controller.searcher import ChildRecord, OptionValues, ParameterGroup, Proposal, Update, View
 from controller.searchers.q_learning.options import QLearningOptions
 from controller.searchers.q_learning.q_table import QTable
-from controller.space import SearchSpace, check_decisions
+from controller.space import SearchSpace
+from controller.spaces.checks import check_decisions
 
 MAX_DRAWS = 200
 """Samples drawn for one proposal. If all of them repeat architectures that are not wanted again, the last is taken."""

@@ -24,6 +24,7 @@ from controller.searchers.policy_gradient.policy_searcher import (
 from controller.searchers.seed_agem.options import SeedAgemOptions
 from controller.searchers.seed_agem.selection import SelectionSteps
 from controller.space import SearchSpace
+from controller.spaces.checks import space_words
 from controller.spaces.subnetworks import SELECTION
 
 LEAD_PENALTY, SELECTION_REWARD, EMITTED = "lead_penalty", "selection_reward", "emitted"
@@ -61,8 +62,8 @@ class SeedAgem(PolicySearcher):
         self._options = options
         if not any(_selects(decision) for decision in space.decisions(0)):
             raise ValueError(
-                "the searcher 'seed-agem' selects one of several sub-networks, and the samples of a"
-                f" {type(space).__name__} have none: use the space 'subnetworks'"
+                "the searcher 'seed-agem' selects one of several sub-networks, and the samples of"
+                f" {space_words(space)} have none: use the space 'subnetworks'"
             )
 
     def ask(self, n: int, view: View) -> list[Proposal]:

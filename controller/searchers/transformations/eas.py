@@ -16,6 +16,7 @@ from controller.policies.eas import Deeper, EasPolicy, GrowingNetwork, Wider
 from controller.searchers.transformations.inheriting_searcher import Grown, InheritingSearcher, Scored, changes_in_words
 from controller.searchers.transformations.options import EasOptions
 from controller.space import SearchSpace
+from controller.spaces.checks import space_words
 from controller.spaces.layer_chains import Chain, WidensAndDeepens
 
 WIDER, DEEPER = "wider", "deeper"
@@ -29,7 +30,7 @@ class Eas(InheritingSearcher):
         if not isinstance(space, WidensAndDeepens):
             raise ValueError(
                 "the searcher 'eas' makes layers wider and inserts new ones, and the space must say how: use --space"
-                f" plain or densenet, got a {type(space).__name__}"
+                f" plain or densenet, got {space_words(space)}"
             )
         super().__init__(space, options, ChainGrower(space, options))
 

@@ -19,6 +19,7 @@ from controller.searchers.transformations.inheriting_searcher import Grown, Inhe
 from controller.searchers.transformations.options import PathEasOptions
 from controller.space import SearchSpace
 from controller.spaces.cell_tree import MERGES, START, Growth, Path, TreeNode
+from controller.spaces.checks import space_words
 from controller.spaces.tree_cells import TreeCellSpace
 
 DECISIONS = "decisions"
@@ -35,7 +36,7 @@ class PathEas(InheritingSearcher):
         if not isinstance(space, TreeCellSpace):
             raise ValueError(
                 "the searcher 'path-eas' grows cells as trees, which the space 'tree-cells' has: use --space"
-                f" tree-cells, got a {type(space).__name__}"
+                f" tree-cells, got {space_words(space)}"
             )
         super().__init__(space, options, TreeGrower(space, options))
 

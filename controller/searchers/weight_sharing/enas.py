@@ -19,7 +19,8 @@ from controller.searchers.policy_gradient.policy_searcher import (
 from controller.searchers.weight_sharing.path_options import EnasOptions
 from controller.searchers.weight_sharing.rates import cosine, share_of_cycle
 from controller.searchers.weight_sharing.supernet import check_supernet
-from controller.space import SearchSpace, check_decisions
+from controller.space import SearchSpace
+from controller.spaces.checks import check_decisions, space_words
 
 Phase = Literal["weights", "policy", "last"]
 """What a child is for: to train the weights, to train the policy, or to be scored at last."""
@@ -175,7 +176,7 @@ def _check_recurrent(space: SearchSpace, options: EnasOptions) -> None:
     for name in ("operation_tanh_reduce", "favoured_operations", "enas_compat"):
         if getattr(options, name) != getattr(usual, name):
             raise ValueError(
-                f"`{name}` must be left as it is with a {type(space).__name__}, as ENAS's controller of recurrent cells"
+                f"`{name}` must be left as it is with {space_words(space)}, as ENAS's controller of recurrent cells"
                 f" has no such constant, got {getattr(options, name)!r}"
             )
 

@@ -30,6 +30,7 @@ from controller.searchers.weight_sharing.option_names import option_names
 from controller.searchers.weight_sharing.skips import connections, num_skips
 from controller.searchers.weight_sharing.supernet import check_supernet
 from controller.space import SearchSpace
+from controller.spaces.checks import space_words
 from controller.strengths import before_name, strengths_in, strengths_name
 
 STRENGTHS = "strengths"
@@ -60,13 +61,13 @@ class GradientSearch(ABC):
         self._space, self._options = check_supernet(space, self.name), options
         if not self._space.exclusive:
             raise ValueError(
-                f"the searcher {self.name!r} learns one probability for each option of a choice, and a choice of a"
-                f" {type(space).__name__} may have several options at once: use a space such as darts or mbconv, or"
+                f"the searcher {self.name!r} learns one probability for each option of a choice, and a choice of"
+                f" {space_words(space)} may have several options at once: use a space such as darts or mbconv, or"
                 " another searcher"
             )
         if options.early_stop_skips and space.kind == "recurrent":
             raise ValueError(
-                f"`early_stop_skips` must be 0 with a {type(space).__name__}, whose cells have no skip connections, got"
+                f"`early_stop_skips` must be 0 with {space_words(space)}, whose cells have no skip connections, got"
                 f" {options.early_stop_skips}"
             )
 

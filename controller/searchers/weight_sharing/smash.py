@@ -12,7 +12,8 @@ from controller.searchers.policy_gradient.policy_searcher import reward_of
 from controller.searchers.weight_sharing.path_options import SmashOptions
 from controller.searchers.weight_sharing.rates import cosine
 from controller.searchers.weight_sharing.train_then_score import TrainThenScore
-from controller.space import SearchSpace, check_decisions, first_tokens, mutated_tokens
+from controller.space import SearchSpace, first_tokens, mutated_tokens
+from controller.spaces.checks import check_decisions
 
 ADAM = {"eps": 1e-4}
 """The optimizer of all weights (spec §10)."""

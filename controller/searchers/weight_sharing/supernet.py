@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from controller.space import HasSupernet, SearchSpace
+from controller.spaces.checks import space_words
 
 
 class SupernetSpace(SearchSpace, HasSupernet, Protocol):
@@ -17,7 +18,7 @@ def check_supernet(space: SearchSpace, searcher: str) -> SupernetSpace:
     """
     if not isinstance(space, HasSupernet):
         raise ValueError(
-            f"the searcher {searcher!r} trains one supernet whose paths are the space's architectures, and a"
-            f" {type(space).__name__} has none; `nascluster spaces` lists those that have"
+            f"the searcher {searcher!r} trains one supernet whose paths are the space's architectures, and"
+            f" {space_words(space)} has none; `nascluster spaces` lists those that have"
         )
     return space  # pyright: ignore[reportReturnType]  (it is both)

@@ -32,7 +32,7 @@ def test_nasbench201_is_found_by_the_cell_whatever_the_size_of_the_network() -> 
 
 
 def test_nasbench201_knows_no_other_space() -> None:
-    with pytest.raises(UsageError, match="is of NAS-Bench-201's cells, which a EnasMacroSpace has not"):
+    with pytest.raises(UsageError, match="is of NAS-Bench-201's cells, which the space 'enas-macro' has not"):
         read_truth(str(real("nasbench201")), OTHER)
 
 

@@ -120,7 +120,7 @@ def test_evolution_works_on_genomes_by_mutation(tmp_path: Path) -> None:
     config = replace(XOR, searcher="evolution", searcher_options=options, topology=topology, max_children=40)
     assert search(config, tmp_path).finished == 40
     crossed = replace(config, searcher_options=replace(options, crossover=0.5))
-    with pytest.raises(ValueError, match="`crossover` must be 0, as the samples of GenomeSpace have no fixed"):
+    with pytest.raises(ValueError, match="`crossover` must be 0, as the samples of the space 'genomes' have no fixed"):
         search(crossed, tmp_path, "crossed")
 
 

@@ -106,7 +106,10 @@ def test_the_published_cell_has_its_size_in_the_final_training_of_ptb() -> None:
             "--searcher snas --cost flops --search-epochs 2 --steps-per-epoch 2",
             "the searcher 'snas' counts what each option of a network costs, which is for",
         ),
-        ("--early-stop-skips 2", "`early_stop_skips` must be 0 with a DartsRnnSpace, whose cells have no skip connect"),
+        (
+            "--early-stop-skips 2",
+            "`early_stop_skips` must be 0 with the space 'darts-rnn', whose cells have no skip connect",
+        ),
         ("--task wikitext2", "the task 'wikitext2' needs `--data DIR`"),
     ],
 )

@@ -134,7 +134,7 @@ def test_it_begins_so_in_python_too(place: Path) -> None:
     [
         ("--searcher reinforce --start-with 0,0,0,0,0,0", "`start_with` is for searchers that learn from any archi"),
         ("--searcher reinforce --warm-start search --top 2", "learns only from its own"),
-        ("--start-with 9,9,9,9,9,9", "`start_with` must be samples of the space, and the 1. is none of this"),
+        ("--start-with 9,9,9,9,9,9", "`start_with` must be samples of the space 'nasbench201', and the 1. is none:"),
         ("--start-with x", "`start_with` must be whole numbers such as 0,3,1, got 'x'"),
         ("--start-with 1,1 1,1", "`start_with` must be different ones, got '1,1' twice"),
         ("--start-with 0,0,0,0,0,0 1,0,0,0,0,0 --max-children 1", "`max_children` must be at least 2, one for each"),

@@ -67,7 +67,9 @@ def test_options_that_cannot_be_meant(samples: tuple[str, ...], sources: tuple[s
 def test_no_samples_and_samples_of_another_space_are_refused() -> None:
     with pytest.raises(ValueError, match="needs architectures: give `--from-run NAME --top 5`"):
         Given(SPACE, GivenOptions())
-    with pytest.raises(ValueError, match=r"the 2\. is none of this NasBench201Space: a cell takes 6 tokens, got 2"):
+    with pytest.raises(
+        ValueError, match=r"of the space 'nasbench201', and the 2\. is none: a cell takes 6 tokens, got 2"
+    ):
         Given(SPACE, GivenOptions(samples=(SAMPLES[0], "1,2")))
     with pytest.raises(ValueError, match="`max_children` must be at least 16, one for each given architecture, got 4"):
         GivenOptions(samples=SAMPLES).for_children(4)

@@ -84,5 +84,7 @@ def test_evolution_chooses_its_parents_among_the_given_ones() -> None:
 
 
 def test_what_is_no_sample_of_the_space_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"`start_with` must be samples of the space, and the 2\. is none"):
+    with pytest.raises(
+        ValueError, match=r"`start_with` must be samples of the space .nasbench201., and the 2\. is none"
+    ):
         StartWith(Evolution(SPACE, EvolutionOptions()), SPACE, GivenOptions(samples=(SAMPLES[0], "9,9,9,9,9,9")))

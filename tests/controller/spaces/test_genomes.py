@@ -10,7 +10,8 @@ import pytest
 from child_trainer.networks.scalar_graph import ScalarGraph
 from controller.decisions import InvalidTokens
 from controller.genomes.genome import Genome, Link
-from controller.space import SearchSpace, check_decisions, genotypes_of, mutated_tokens
+from controller.space import SearchSpace, genotypes_of, mutated_tokens
+from controller.spaces.checks import check_decisions
 from controller.spaces.genomes import GenomeSpace
 from controller.spaces.recurrent import RecurrentSpace
 from tests.contracts.search_space import SearchSpaceContract
@@ -106,7 +107,9 @@ def test_recurrent_links_are_refused_where_the_space_has_none() -> None:
 
 
 def test_a_searcher_that_needs_decisions_refuses_the_space_in_one_sentence() -> None:
-    with pytest.raises(ValueError, match="'reinforce' chooses decision by decision, and the samples of a GenomeSpace"):
+    with pytest.raises(
+        ValueError, match="'reinforce' chooses decision by decision, and the samples of the space 'genomes'"
+    ):
         check_decisions(SPACE, "reinforce")
     check_decisions(RecurrentSpace(), "reinforce")
 

@@ -206,7 +206,7 @@ def test_paths_are_counted_and_one_with_an_edge_none_is_absent() -> None:
 
 
 def test_a_space_without_features_is_refused_for_them() -> None:
-    with pytest.raises(ValueError, match="`encoding` must be `tokens`, as BitStrings has no features of its own"):
+    with pytest.raises(ValueError, match="`encoding` must be `tokens`, as the space 'BitStrings' has no features"):
         BayesianOptimisation(BitStrings(), BayesianOptions(encoding="features"))
 
 

@@ -304,10 +304,10 @@ def deeper() -> tuple[Tokens, Tokens]:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layer_changes": 0.1}, "`layer_changes` must be 0, as NasBench201Space has no layers"),
+        ({"layer_changes": 0.1}, "`layer_changes` must be 0, as the space 'nasbench201' has no layers"),
         (
             {"crossover": 0.1, "crossover_kind": "cells"},
-            "`crossover_kind` must be `one-point`, as NasBench201Space has",
+            "`crossover_kind` must be `one-point`, as the space 'nasbench201' has",
         ),
     ],
 )
@@ -317,7 +317,7 @@ def test_a_space_without_what_an_option_needs_is_refused(options: dict[str, Any]
 
 
 def test_a_space_of_one_cell_has_none_to_swap() -> None:
-    with pytest.raises(ValueError, match="as PnasSpace has no two cells to swap, got `cells`"):
+    with pytest.raises(ValueError, match="as the space 'pnas' has no two cells to swap, got `cells`"):
         Evolution(PnasSpace(), EvolutionOptions(crossover=0.5, crossover_kind="cells"))
 
 

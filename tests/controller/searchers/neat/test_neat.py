@@ -224,7 +224,9 @@ def test_no_two_replicas_may_ask_from_one_view() -> None:
 
 
 def test_another_space_is_refused_in_one_sentence() -> None:
-    with pytest.raises(ValueError, match="'neat' evolves networks with their weights: use the space 'genomes', got a"):
+    with pytest.raises(
+        ValueError, match="'neat' evolves networks with their weights: use the space 'genomes', got the space"
+    ):
         Neat(NasBench201Space(), OPTIONS)
 
 

@@ -184,7 +184,7 @@ def test_a_search_of_a_thousand_levels_can_be_resumed(monkeypatch: pytest.Monkey
 
 
 def test_a_space_that_grows_otherwise_is_refused() -> None:
-    with pytest.raises(ValueError, match="those of ConvolutionalSpace do neither"):
+    with pytest.raises(ValueError, match="those of the space 'convolutional' do neither"):
         ProgressiveSearch(ConvolutionalSpace(), FAST)
 
 

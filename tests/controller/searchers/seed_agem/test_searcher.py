@@ -159,7 +159,7 @@ def test_the_last_children_select_what_is_most_probable_and_are_not_learnt_from(
 
 
 def test_other_spaces_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"a ConvolutionalSpace have none: use the space 'subnetworks'"):
+    with pytest.raises(ValueError, match=r"the space 'convolutional' have none: use the space 'subnetworks'"):
         SeedAgem(ConvolutionalSpace(), SeedAgemOptions())
 
 

@@ -275,7 +275,7 @@ def test_the_reward_is_the_tangent_of_the_accuracy() -> None:
 
 
 def test_another_space_and_impossible_options_are_refused() -> None:
-    with pytest.raises(ValueError, match="use --space plain or densenet, got a ConvolutionalSpace"):
+    with pytest.raises(ValueError, match="use --space plain or densenet, got the space 'convolutional'"):
         Eas(ConvolutionalSpace(), OPTIONS)
     with pytest.raises(ValueError, match="not both 0, got 0 and 0"):
         EasOptions(wider_steps=0, deeper_steps=0)

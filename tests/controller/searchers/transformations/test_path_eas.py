@@ -168,7 +168,7 @@ def test_the_policy_sees_the_tree_and_the_place_that_is_decided_about() -> None:
 
 
 def test_another_space_and_impossible_options_are_refused() -> None:
-    with pytest.raises(ValueError, match="use --space tree-cells, got a PlainSpace"):
+    with pytest.raises(ValueError, match="use --space tree-cells, got the space 'plain'"):
         PathEas(PlainSpace(), OPTIONS)
     with pytest.raises(ValueError, match="`operation_noise` must be 0 or more, got -1"):
         PathEasOptions(operation_noise=-1)

@@ -213,7 +213,7 @@ def test_a_policy_that_learns_finds_the_operation_with_the_best_rewards() -> Non
 
 
 def test_refuses_a_space_without_a_supernet() -> None:
-    with pytest.raises(ValueError, match="a ConvolutionalSpace has none"):
+    with pytest.raises(ValueError, match="the space 'convolutional' has none"):
         Enas(ConvolutionalSpace(), OPTIONS)
 
 
@@ -276,6 +276,6 @@ def test_recurrent_cells_have_a_policy_of_their_own_and_the_usual_adam() -> None
 def test_constants_of_other_controllers_are_refused_with_recurrent_cells(given: dict[str, object]) -> None:
     (name,) = given
     with pytest.raises(
-        ValueError, match=f"`{name}` must be left as it is with a EnasRnnSpace, as ENAS's controller of"
+        ValueError, match=f"`{name}` must be left as it is with the space 'enas-rnn', as ENAS's controller of"
     ):
         Enas(CELLS, EnasOptions(**given))  # type: ignore[arg-type]

@@ -271,7 +271,7 @@ def test_an_identity_of_recurrent_cells_is_no_skip_connection() -> None:
     search = Search(recurrent_darts())
     assert search.searcher.learn(search.ended, search.view).figures.keys() == {"strengths_entropy"}
     assert rule_of(search.searcher)[1]["beta1"] == 0.9
-    with pytest.raises(ValueError, match="`early_stop_skips` must be 0 with a DartsRnnSpace"):
+    with pytest.raises(ValueError, match="`early_stop_skips` must be 0 with the space 'darts-rnn'"):
         recurrent_darts(early_stop_skips=2)
 
 
@@ -307,9 +307,11 @@ def test_values_are_the_probabilities_by_the_strengths_that_were_noted_last() ->
 @pytest.mark.parametrize("make", [Darts, Snas, Proxyless])
 def test_refuses_a_space_without_exclusive_choices(make: Any) -> None:
     options = {Darts: DartsOptions, Snas: SnasOptions, Proxyless: ProxylessOptions}[make]()
-    with pytest.raises(ValueError, match="a choice of a EnasMacroSpace may have several options at once: use a space"):
+    with pytest.raises(
+        ValueError, match="a choice of the space 'enas-macro' may have several options at once: use a space"
+    ):
         make(EnasMacroSpace(layers=3, filters=2), options)
-    with pytest.raises(ValueError, match="a ConvolutionalSpace has none"):
+    with pytest.raises(ValueError, match="the space 'convolutional' has none"):
         make(ConvolutionalSpace(), options)
 
 

@@ -95,7 +95,7 @@ def test_shares_the_spaces_supernet() -> None:
 
 
 def test_refuses_a_space_without_a_supernet() -> None:
-    with pytest.raises(ValueError, match="a ConvolutionalSpace has none"):
+    with pytest.raises(ValueError, match="the space 'convolutional' has none"):
         OneShot(ConvolutionalSpace(), OPTIONS)
 
 

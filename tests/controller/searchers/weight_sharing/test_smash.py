@@ -101,7 +101,7 @@ def test_shares_the_hypernetworks_weights() -> None:
 
 
 def test_refuses_a_space_without_a_supernet_and_a_search_that_only_trains() -> None:
-    with pytest.raises(ValueError, match="a ConvolutionalSpace has none"):
+    with pytest.raises(ValueError, match="the space 'convolutional' has none"):
         Smash(ConvolutionalSpace(), OPTIONS)
     assert OPTIONS.for_children(TRAINING + 1) == OPTIONS
     with pytest.raises(ValueError, match="`max_children` must be above 6, the children that train the supernet"):
