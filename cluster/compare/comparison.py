@@ -32,6 +32,7 @@ from cluster.config.run_checks import MAX_CHILDREN
 from cluster.config.run_config import RunConfig
 from cluster.placement.node_check import check_data
 from cluster.placement.versions import versions
+from cluster.runners.interruption import interruptible
 from cluster.runners.sample_files import START
 from cluster.storage.dataset_cache import local_data, located
 from controller.catalogue import SEARCHERS
@@ -179,7 +180,7 @@ def run_comparison(plan: Plan, folder: Path, processes: int, console: Console, t
     Raises:
         ResultError: a result cannot be written or read.
         SearchFailed: a search failed; results of finished ones are kept.
-        KeyboardInterrupt: with a message that says what is kept.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, with a message that says what is kept.
     """
     code = [versions().code, versions().torch]
     stored = {entrant.label: searches(folder, entrant, plan.limit, code) for entrant in plan.entrants}
@@ -200,7 +201,7 @@ def run_comparison(plan: Plan, folder: Path, processes: int, console: Console, t
     try:
         with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
             task = bar.add_task("", total=total, completed=done)
-            with closing(run_jobs(jobs, processes)) as running:
+            with interruptible(), closing(run_jobs(jobs, processes)) as running:
                 for _ in running:
                     done += 1
                     bar.update(task, completed=done)

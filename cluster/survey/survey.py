@@ -11,6 +11,7 @@ from cluster.config.flags import UsageError
 from cluster.formatting import duration
 from cluster.placement.node_check import check_data
 from cluster.runners.build import check_layout
+from cluster.runners.interruption import interruptible
 from cluster.runners.network_check import check_networks
 from cluster.storage.locks import exclusive_within
 from cluster.survey.files import CELLS, LOCK, RUNS, CellFiles, CellResult, check_asked
@@ -47,7 +48,7 @@ def carry_out(plan: Plan, folder: Path, processes: int, report: Report) -> dict[
         UsageError: the folder has a survey of something else, or another process works in it.
         SurveyError: a file is damaged.
         CellFailed: a search has failed; the same command goes on.
-        KeyboardInterrupt: with a message on what is kept.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, with a message on what is kept.
     """
     for made in (folder / RUNS, folder / CELLS):
         made.mkdir(parents=True, exist_ok=True)
@@ -84,7 +85,7 @@ def _run(plan: Plan, folder: Path, processes: int, report: Report) -> dict[str, 
     ]
     waiting = [cell.name for cell in left]
     try:
-        with closing(_running(jobs, processes)) as running:
+        with interruptible(), closing(_running(jobs, processes)) as running:
             for _ in running:
                 for name in [name for name in waiting if files[name].result() is not None]:
                     waiting.remove(name)

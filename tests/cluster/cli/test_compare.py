@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def test_after_ctrl_c_the_same_command_continues(
         return real(*arguments)
 
     def interrupted_at_once(*_: Any) -> Any:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGTERM)  # as Ctrl-C
 
     with monkeypatch.context() as patch:
         patch.setattr(one_search, "search", interrupted)
