@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 
 from cluster.compare.table_front import TableFront
 from cluster.config.durations import UNITS_S, parse_seconds
-from cluster.config.flags import UsageError, check_options, flags_among, parse_run
+from cluster.config.flags import REPEATED, UsageError, check_options, flags_among, parse_run
 from cluster.config.recipes import changed
 from cluster.config.run_checks import MAX_CHILDREN
 from cluster.config.run_config import RunConfig
@@ -174,9 +174,8 @@ def make_entrant(word: str, base: RunConfig, recipe: str, flags: Sequence[str] =
         ValueError: there is no such searcher or option, or the option belongs to another searcher.
     """
     name, rest = split_word(word)
-    options = _options(word, rest)
-    arguments = [text for flag, values in options.items() for text in (flag, *values)]
-    if "--objective" in options:
+    arguments = _arguments(word, rest)
+    if "--objective" in arguments:
         raise UsageError(f"{word!r} sets `objective`, which all searchers share: give it as a flag, `--objective`")
     try:
         common = base.with_searcher(name)
@@ -193,27 +192,27 @@ def make_entrant(word: str, base: RunConfig, recipe: str, flags: Sequence[str] =
     return Entrant(label=word, config=config)
 
 
-def _options(word: str, text: str | None) -> dict[str, list[str]]:
-    """Return the values of each flag in a searcher's options, `OPTION=VALUE,OPTION=VALUE`.
+def _arguments(word: str, text: str | None) -> list[str]:
+    """Return a searcher's options, `OPTION=VALUE,OPTION=VALUE`, as flags with their values.
 
     Raises:
         UsageError: there are no such pairs, an option occurs twice, or a value is a flag.
     """
-    options: dict[str, list[str]] = {}
+    arguments: list[str] = []
     for part in text.split(",") if text is not None else ():
         option, equals, value = part.partition("=")
         if not (option.strip() and equals and value.strip()):
             raise UsageError(f"{word!r} must be SEARCHER or SEARCHER:OPTION=VALUE,OPTION=VALUE, got {part!r} in it")
         name, values = option.strip().replace("_", "-"), value.split()
-        if f"--{name}" in options:
+        if f"--{name}" in arguments and f"--{name}" not in REPEATED:
             raise UsageError(f"{word!r} sets `{name}` twice: set each option once")
         if wrong := next((text for text in values if FLAG.match(text)), None):
             raise UsageError(
                 f"{word!r} has the flag `{wrong}` in it: give options of the searcher as OPTION=VALUE, and flags for"
                 " all apart from it"
             )
-        options[f"--{name}"] = values
-    return options
+        arguments += [f"--{name}", *values]
+    return arguments
 
 
 def in_words_of_comparison(error: ValueError) -> str:

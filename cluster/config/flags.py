@@ -1,7 +1,6 @@
 """Parses the command line; an error of the user's becomes one sentence."""
 
 import contextlib
-import difflib
 import io
 import re
 import shutil
@@ -11,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from child_trainer.close_names import suggestion
 from child_trainer.language_options import LanguageOptions
 from child_trainer.tasks.catalogue import TASKS
 from cluster.config.help import option_lines, option_names, option_values, switches
@@ -216,11 +216,10 @@ def check_options(default: RunConfig, arguments: Sequence[str]) -> None:
     draft = _draft(default, arguments)
     given = [flag_of(word) for word in arguments if word.startswith("--")]
     _check_owners(draft, given)
-    known = [f"--{name.replace('_', '-')}" for _, name in option_names(draft)]
+    known = [name.replace("_", "-") for _, name in option_names(draft)]
     for flag in given:
-        if flag not in known:
-            meant = difflib.get_close_matches(flag, known, n=1)
-            raise UsageError(f"Unrecognized options: {flag}{f'; did you mean {meant[0]}?' if meant else ''}")
+        if (name := flag.removeprefix("--")) not in known:
+            raise UsageError(f"Unrecognized options: {flag}{suggestion(name, known)}")
 
 
 def value_of(arguments: Sequence[str], flag: str) -> str | None:

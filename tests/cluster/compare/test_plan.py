@@ -73,6 +73,8 @@ def test_a_searcher_sets_its_own_options_and_shares_the_rest() -> None:
         (["reinforce:entropy-bonus=0.0", "reinforce"], "'reinforce:entropy-bonus=0.0' and 'reinforce' are the same"),
         (["evolution:population=3", "evolution: population = 3"], "are the same search: name it once, or with"),
         (["evolution:help=1"], "'evolution:help=1': Unrecognized options: --help"),
+        (["evolution:populatoin=1"], "Unrecognized options: --populatoin; did you mean 'population'?"),
+        (["random:target=seconds=1s,target=flops=1M"], "`target` has seconds, which is no objective"),
         (["evolution:h=1"], "'evolution:h=1': Unrecognized options: --h"),
         (["evolution:help-all=1"], "'evolution:help-all=1': Unrecognized options: --help-all"),
         (["evolution:tyro-print-completion=bash"], "Unrecognized options: --tyro-print-completion"),
