@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import re
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields, replace
@@ -14,6 +13,7 @@ from child_trainer.close_names import suggestion
 from child_trainer.language_options import LanguageOptions
 from child_trainer.tasks.catalogue import TASKS
 from cluster.config.help import option_lines, option_names, option_values, switches
+from cluster.config.parser_errors import as_typed, sentence_of
 from cluster.config.plain_data import default_options
 from cluster.config.run_config import RunConfig, unchecked
 from cluster.config.task_options import TaskOptions
@@ -31,18 +31,6 @@ Open = Annotated[bool, tyro.conf.arg(name="open", help="Show the page in a brows
 HELP_ALL = "--help-all"
 """Flag that prints the options of a run with the whole text of each."""
 
-NUMBERS = {
-    "INT": "a whole number",
-    "FLOAT": "a number",
-    "[INT": "whole numbers",
-    "[FLOAT": "numbers",
-    "FLOAT FLOAT": "two numbers",
-}
-"""What an option of numbers takes, by the beginning of tyro's name for it."""
-
-PYTHON_SAYS: Mapping[str, str] = {"literal for int()": "INT", "to float": "FLOAT"}
-"""tyro's name of a type, by the words in which Python refuses a text that is none."""
-
 FROM_RUN = (
     "--from-run NAME --top 5 trains the best architectures of another run in place of a search, --warm-start before it,"
     " --start-with those of files"
@@ -51,9 +39,6 @@ FROM_RUN = (
 
 REPEATED = ("--objective", "--target", "--callback")
 """Flags that are given once for each of several values."""
-
-LONG_WORD = 10
-"""Characters up to which no word is broken in an error of tyro's."""
 
 BAD_INPUT = 2
 """Exit status of a command that cannot be carried out as typed."""
@@ -76,7 +61,7 @@ def parse(target: Callable[..., T], arguments: list[str], prog: str, **options: 
     except SystemExit as stop:
         if stop.code != BAD_INPUT:
             raise
-        sentence = _as_typed(_sentence(errors.getvalue()), arguments)
+        sentence = as_typed(sentence_of(errors.getvalue()), arguments)
         raise UsageError(f"{sentence} (`{prog} --help` lists the options)") from None
 
 
@@ -290,50 +275,3 @@ def split(arguments: Sequence[str], valued: Collection[str], alone: Collection[s
         else:
             words.append(word)
     return words + ours, flags
-
-
-def _sentence(box: str) -> str:
-    """Return the first paragraph of tyro's boxed error, with the first option that it suggests."""
-    rows = [row.strip("│ ") for row in box.splitlines() if row.startswith("│")]
-    if rows:
-        paragraphs = " ".join(rows).split("─" * 10)
-    else:  # where the output takes ASCII only: a title, and paragraphs between dashes
-        rows = [row.strip() for row in box.splitlines()]
-        paragraphs = re.split("-{10,}", " ".join(rows))[1:] or [" ".join(rows)]
-    text = " ".join(rows)
-    suggested = re.search(r"Perhaps you meant:\s+(--[\w-]+)", text)
-    # If a check of ours rejects a value, tyro names the field's group, which is no option.
-    sentence = re.sub("^Error parsing [\\w.][\\w.-]*: ", "", " ".join(paragraphs[0].split()).rstrip("."))
-    sentence = _type_error(sentence, text) or sentence
-    return sentence + (f"; did you mean {suggested[1]}?" if suggested else "")
-
-
-def _as_typed(sentence: str, arguments: Sequence[str]) -> str:
-    """Return the sentence with the arguments in it as they were typed: tyro breaks its rows also within a word."""
-    typed = {part for word in arguments for part in (word, word.partition("=")[2]) if len(part) > LONG_WORD}
-    for part in sorted(typed, key=len):
-        pattern = " ?".join(map(re.escape, "".join(part.split())))
-        sentence = re.sub(pattern, lambda _, part=part: part, sentence)
-    return sentence
-
-
-def _type_error(sentence: str, box: str) -> str | None:
-    """Return a sentence on a value of the wrong type in place of Python's; `None` if the error is another one.
-
-    Args:
-        sentence: tyro's, such as `Error parsing --seed: invalid literal for int() with base 10: 'x'`.
-        box: the whole text, which says what the option takes.
-    """
-    error = re.match(r"Error parsing (--[\w-]+): (.*)", sentence)
-    if error is None:
-        return None
-    flag, reason = error.groups()
-    types = r"(?:\{None\}\|)?(\[?(INT|FLOAT)(?: \2\b)?)(?:\|\{(\w+)\})?"
-    # An option with a name of its own for its value, such as N, has the type in the reason only.
-    takes = re.search(rf"Argument helptext:.*?{flag}\s+{types}", box) or re.match(rf"no type matching {types}", reason)
-    given = re.search(r"\['.*?'\]|'[^']*'$", reason)
-    what = NUMBERS.get(takes[1] if takes else next((name for text, name in PYTHON_SAYS.items() if text in reason), ""))
-    if what is None or given is None:
-        return f"{flag}: {reason}"
-    words, other = re.findall("'([^']*)'", given[0]), takes and takes[3]
-    return f"{flag} must be {what}{f' or {other}' if other else ''}, got {' '.join(words)}"
