@@ -128,7 +128,7 @@ def test_a_search_begins_with_what_python_has(tmp_path: Path) -> None:
         ([{"architecture": {}}], r"`start_with\[0\]` must have the decisions behind its architecture"),
         (["nothing.json"], "nothing.json cannot be read"),
         (7, "`start_with` must be a list of architectures, got 7"),
-        ([[9] * 6], "`start_with` must be samples of the space, and the 1. is none"),
+        ([[9] * 6], "`start_with` must be samples of the space 'nasbench201', and the 1. is none"),
         (
             {"tokens": [1] * 6, "architecture": NasBench201Space().decode([1] * 6).to_json()},
             r"the decisions of `start_with\[0\]` mean another network",
