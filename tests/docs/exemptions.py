@@ -259,6 +259,7 @@ EXEMPT: Mapping[str, str] = {
     "NASCLUSTER_DATA=DIR python -m benchmarks.language_models 3": BENCHMARK,
     "python -m benchmarks.children_a_second --before CHECKOUT 1": BENCHMARK,
     "python -m benchmarks.children_a_second --before CHECKOUT 2": BENCHMARK,
+    "python -m benchmarks.children_a_second --before CHECKOUT 3": BENCHMARK,
     "python -m benchmarks.report_watch 4": BENCHMARK,
     "python -m benchmarks.first_outcome --before CHECKOUT": BENCHMARK,
     "python -m benchmarks.own_work": BENCHMARK,
