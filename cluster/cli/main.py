@@ -1,5 +1,6 @@
 """The command line: `nascluster COMMAND ...`; `USAGE` lists the commands."""
 
+import codecs
 import errno
 import io
 import os
@@ -61,6 +62,13 @@ first search: nascluster launch digits
 """
 
 
+IN_ASCII = "nascluster-in-ascii"
+"""The name of what Python does with a character that an output cannot take."""
+
+ASCII = {"●": "o", "·": ".", "±": "+-", "…": "..."}
+"""What stands for our signs; another character becomes a question mark."""
+
+
 def main() -> None:
     """Run the console script, and exit with the command's status."""
     _prepare_output()
@@ -81,12 +89,19 @@ def main() -> None:
 
 def _prepare_output() -> None:
     """Let no character, and no closed descriptor, end a command that has done its work."""
+    codecs.register_error(IN_ASCII, _in_ascii)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by the parent
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors=IN_ASCII)
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    """Return what stands for a character that the output's encoding lacks, and where to go on."""
+    assert isinstance(error, UnicodeEncodeError)
+    return ASCII.get(error.object[error.start], "?"), error.start + 1
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,12 @@ def test_a_character_that_the_output_cannot_take_is_replaced(tmp_path: Path, enc
         "launch", "synthetic", "--local", "--max-children", "3", "--name", "r", *place, encoding=encoding
     )
     assert launched.returncode == 0, launched.stderr
-    assert command("best", "r", *place, encoding=encoding).returncode == 0
+    shown = command("best", "r", *place, encoding=encoding)
+    assert shown.returncode == 0
+    # A layer's inputs are readable: cp1251 has the point, and none of the two the circle.
+    rows = re.findall(r"conv .* filters +(\S.*?)  ", shown.stdout)
+    assert {"o", "."} <= set("".join(rows).replace("\ufffd", ".").replace(" ", ""))
+    assert "?" not in "".join(rows)
 
 
 def test_a_full_output_is_one_sentence_and_a_closed_one_no_traceback() -> None:
