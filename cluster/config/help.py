@@ -50,32 +50,27 @@ def option_lines(options: Any, title: str = "", width: int = 100) -> Iterator[st
 
 def option_names(options: Any) -> Iterator[tuple[str, str]]:
     """Yield the class and the name of each option of a dataclass and of the dataclasses within it."""
-    for field in fields(options):
-        value = getattr(options, field.name)
-        if is_dataclass(value):
-            yield from option_names(value)
-        elif field.name not in HIDDEN:
-            yield type(options).__name__, field.name
+    return ((owner, name) for owner, name, _ in _all_options(options))
 
 
 def option_values(options: Any) -> Iterator[tuple[str, Any]]:
     """Yield the name and the value of each option of a dataclass and of the dataclasses within it."""
-    for field in fields(options):
-        value = getattr(options, field.name)
-        if is_dataclass(value):
-            yield from option_values(value)
-        elif field.name not in HIDDEN:
-            yield field.name, value
+    return ((name, value) for _, name, value in _all_options(options))
 
 
 def switches(options: Any) -> Iterator[tuple[str, bool]]:
     """Yield the flag, without its dashes, and the value of each option of a dataclass that is on or off."""
+    return ((name.replace("_", "-"), value) for name, value in option_values(options) if isinstance(value, bool))
+
+
+def _all_options(options: Any) -> Iterator[tuple[str, str, Any]]:
+    """Yield the class, the name and the value of each option that is no dataclass, and not hidden."""
     for field in fields(options):
         value = getattr(options, field.name)
         if is_dataclass(value):
-            yield from switches(value)
-        elif isinstance(value, bool) and field.name not in HIDDEN:
-            yield field.name.replace("_", "-"), value
+            yield from _all_options(value)
+        elif field.name not in HIDDEN:
+            yield type(options).__name__, field.name, value
 
 
 def flag(field: Field[Any], value: object) -> str:
