@@ -61,7 +61,8 @@ def children_of(folder: RunFolder, *, held: bool | None = None) -> Iterator[dict
     """
     for values in _rows(folder, held=folder.is_held() if held is None else held):
         row = dict(zip(COLUMNS, values, strict=True))
-        yield row | {"tokens": list(row["tokens"])}  # as JSON has them
+        row["tokens"] = list(row["tokens"])  # as JSON has them
+        yield row
 
 
 def _rows(folder: RunFolder, *, held: bool) -> Iterator[tuple[Any, ...]]:
