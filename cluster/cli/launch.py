@@ -7,7 +7,7 @@ from datetime import datetime
 from rich.console import Console
 
 from cluster.cli.recipes import recipes
-from cluster.config.flags import BAD_INPUT, UsageError
+from cluster.config.flags import BAD_INPUT, UsageError, in_own_words
 from cluster.config.idle_options import idle_options
 from cluster.config.recipes import find_recipe, recipe_label
 from cluster.config.run_config import RunConfig
@@ -29,8 +29,9 @@ def launch(arguments: list[str]) -> int:
     if arguments[0].startswith("-"):
         raise UsageError(f"the recipe comes first, as in `nascluster launch digits {arguments[0]} ...`")
     recipe = find_recipe(arguments[0])
-    config, notes = parse_launch(recipe, arguments[1:], arguments[0], recipe.__doc__)
-    for text in (*notes, *idle_options(config, arguments[1:])):
+    flags = in_own_words(arguments[1:])
+    config, notes = parse_launch(recipe, flags, arguments[0], recipe.__doc__)
+    for text in (*notes, *idle_options(config, flags)):
         print(f"nascluster: {text}", file=sys.stderr)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     task = replace(config.task, data=located(config.task.data))  # a resume may start in another folder

@@ -40,6 +40,9 @@ FROM_RUN = (
 REPEATED = ("--objective", "--target", "--callback")
 """Flags that are given once for each of several values."""
 
+OTHER_WORDS: Mapping[str, str] = {"--sharing": "--searcher", "--lanes": "--children"}
+"""Words that the literature on shared weights has for an option, and the option's own flag."""
+
 BAD_INPUT = 2
 """Exit status of a command that cannot be carried out as typed."""
 
@@ -222,6 +225,13 @@ def values_of(arguments: Sequence[str], flag: str) -> list[str] | None:
     groups = [group for group in flag_groups(arguments) if flag_of(group[0]) == flag]
     values = [text for first, *rest in groups for text in (first.partition("=")[2], *rest) if text]
     return values if groups else None
+
+
+def in_own_words(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with an option's own flag in place of each of `OTHER_WORDS`."""
+    return [
+        OTHER_WORDS[flag] + word[len(flag) :] if (flag := flag_of(word)) in OTHER_WORDS else word for word in arguments
+    ]
 
 
 def flag_of(word: str) -> str:

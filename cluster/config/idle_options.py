@@ -289,9 +289,11 @@ def _of_the_regime(config: RunConfig) -> Iterator[Idle]:
 def _of_the_shards(config: RunConfig) -> Iterator[Idle]:
     with suppress(Exception):  # a searcher that cannot be made is reported later
         searcher = config.make_searcher()
+        shared = shared_weights_of(searcher)
         if not searcher.parameters(0):
-            yield SHARDS, f"the searcher {config.searcher} keeps no parameters on shards"
-        if shared_weights_of(searcher) is None:
+            weights = " but the weights that its children share, whose options begin with `--weights-`" * bool(shared)
+            yield SHARDS, f"the searcher {config.searcher} keeps no parameters on shards{weights}"
+        if shared is None:
             yield WEIGHTS, f"the children of the searcher {config.searcher} share no weights"
         else:
             yield (

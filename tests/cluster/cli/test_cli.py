@@ -15,6 +15,7 @@ import pytest
 from cluster.config.flags import UsageError, parse_run
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
+from cluster.storage.run_folder import RunFolder
 from controller.catalogue import SEARCHERS
 from tests.command_line import nascluster
 from tests.contracts.evaluator import architecture
@@ -239,6 +240,13 @@ def test_what_a_recipe_sets_is_written_as_flags_that_set_it(capfd: pytest.Captur
 def test_a_switch_may_say_what_is_so_anyway(words: str, default: bool, local: bool) -> None:
     recipe = replace(RECIPES["digits"](), local=default)
     assert parse_run(recipe, [*words.split(), "--num-filters", "8"], "digits").local is local
+
+
+@pytest.mark.parametrize("words", ["--sharing evolution --lanes 3", "--sharing=evolution --lanes=3"])
+def test_a_word_of_the_literature_is_the_option(words: str, home: Path) -> None:
+    assert nascluster("launch", "synthetic", "--name", "demo", *SMALL, *words.split()) == 0
+    config = RunFolder(home / "nascluster_runs" / "demo").read_config()
+    assert (config.searcher, config.topology.children) == ("evolution", 3)
 
 
 @pytest.mark.parametrize("word", ["--locale", "--no-seed", "--local=maybe"])

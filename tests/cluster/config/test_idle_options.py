@@ -22,6 +22,10 @@ def warnings(words: str) -> list[str]:
         ("text-rnn --local --fuse-seeds 3", "`--fuse-seeds` has no effect: the task text trains its networks one by"),
         ("digits --local --early-stop median --fuse-seeds 2", "with `--early-stop median` every child is trained"),
         ("digits --searcher evolution --shards 3", "the searcher evolution keeps no parameters on shards"),
+        (
+            "one-shot-digits --consistency ssp",
+            "on shards but the weights that its children share, whose options begin with `--weights-`",
+        ),
         ("digits --searcher random --consistency sync", "`--consistency` has no effect: the searcher random"),
         (
             "digits --weights-snapshot 0",
