@@ -9,6 +9,7 @@ from typing import Any
 from child_trainer.outcome import Measure
 from cluster.config.ceilings import HOUR_S, NO_CEILINGS, Ceiling, CeilingOptions, Used, ceilings_of, cost_of, used_up
 from cluster.config.known_config import KnownConfig, unknown_text
+from cluster.config.run_checks import MAX_CHILDREN
 from cluster.formatting import duration, last_line
 from cluster.monitoring.front import Front, RunFront
 from cluster.storage.errors import RunFolderError
@@ -180,6 +181,8 @@ class Status:
 
     @property
     def _seconds_to_last_child(self) -> float | None:
+        if self.max_children == MAX_CHILDREN:  # something else ends the search, such as the budget of a survey
+            return None
         to_go, child_s = max(0, self.max_children - self.ended), max(self.child_seconds or 0.0, self._least_seconds)
         if self.pace:
             return to_go / self.pace

@@ -8,7 +8,7 @@ from typing import Any
 
 from cluster.compare.process_pool import in_processes
 from cluster.config.flags import UsageError
-from cluster.formatting import duration
+from cluster.formatting import counted, duration
 from cluster.placement.node_check import check_data
 from cluster.runners.build import check_layout
 from cluster.runners.interruption import interruptible
@@ -138,6 +138,6 @@ def cell_text(result: CellResult) -> str:
     reached = result.cause if result.accuracy is None else f"retrained {100 * result.accuracy:.2f} % {what}"
     size = "" if result.parameters is None else f" with {result.parameters:,} parameters"
     return (
-        f"{result.of}, seed {result.seed}: {result.spent:.0f} core-seconds, {result.children:,} children, {found}"
-        f"{reached}{size}"
+        f"{result.of}, seed {result.seed}: {result.spent:.0f} core-seconds, {counted(result.children, 'child')},"
+        f" {found}{reached}{size}"
     )

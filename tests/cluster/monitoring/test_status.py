@@ -7,6 +7,7 @@ import pytest
 
 from child_trainer.outcome import Cause, Failure, Measure, Outcome
 from child_trainer.supernets.jobs import Score, Steps
+from cluster.config.run_checks import MAX_CHILDREN
 from cluster.config.run_config import RunConfig
 from cluster.config.topology import Topology
 from cluster.formatting import duration
@@ -247,6 +248,17 @@ def test_before_a_child_has_ended_the_estimate_of_the_launch_says_how_long(held:
         assert read_status(held, clock.now).seconds_left is None
     ledger.end("stopped", "as asked")
     assert read_status(held, clock.now).time_left == ""
+    ledger.close()
+
+
+def test_a_search_that_no_number_of_children_ends_has_no_estimate(held: RunFolder, clock: Clock) -> None:
+    ledger = open_ledger(held, clock)
+    ledger.begin(workers=2)
+    sample(ledger, 4)
+    held.estimate.write_text(json.dumps({"child_seconds": 10.0}))
+    status = read_status(held, clock.now)
+    assert status.seconds_left == 20 * 10 / 2
+    assert replace(status, max_children=MAX_CHILDREN).time_left == ""
     ledger.close()
 
 

@@ -8,6 +8,7 @@ from cluster.config.recipes import RECIPES
 from cluster.survey.page import page
 from cluster.survey.plan import Request, make_plan
 from cluster.survey.standings import Summary, bounds, summarize
+from cluster.survey.survey import cell_text
 from cluster.survey.table import markdown, notes, percent, rows, text
 from controller.space import first_tokens
 from tests.cluster.report.well_formed import read_page
@@ -64,6 +65,12 @@ def test_the_table_has_what_was_measured_and_the_notes_what_was_not() -> None:
     assert "NEAT: it evolves" in said
     assert "3.65 % error, 37.4 M parameters (Zoph & Le 2017, arXiv 1611.01578)" in markdown(summary())
     assert "seed-agem *" in text(summary())
+
+
+def test_a_search_that_has_ended_is_a_line() -> None:
+    assert cell_text(made("nas", 2, children=1)) == (
+        "nas, seed 2: 3 core-seconds, 1 child, best 75.00 % validation, retrained 90.00 % test with 1,000 parameters"
+    )
 
 
 def test_the_curves_are_of_the_seeds_that_count() -> None:
