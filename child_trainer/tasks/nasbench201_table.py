@@ -22,11 +22,12 @@ from child_trainer.architectures.nasbench201 import (
     cell_of,
     num_parameters,
 )
+from child_trainer.tasks.folder_hint import folder_hint
 from child_trainer.tasks.lookup_table import Answer, Row, Table, read_rows
 from child_trainer.tasks.nasbench201_options import NasBench201Options
 from child_trainer.training.task import TaskError
 
-RESULTS, TIMES, TIME_MODEL = "nasbench201.csv", "times_1000.csv", "train_time_model.json"
+FILES = RESULTS, TIMES, TIME_MODEL = "nasbench201.csv", "times_1000.csv", "train_time_model.json"
 """The accuracies of all cells; measured seconds of 1,000 of them; a model of those, for the others."""
 
 LATENCIES = "latency_ms.csv"
@@ -74,8 +75,14 @@ def load(name: str, data: Path | None, options: NasBench201Options, *, seed: int
     Raises:
         TaskError: a file is missing or damaged, or the table is not whole.
     """
+    wanted = f"{RESULTS}, {TIMES} and {TIME_MODEL}"
     if data is None:
-        raise TaskError(f"the task {name!r} needs `--data`, a folder with {RESULTS}, {TIMES} and {TIME_MODEL}")
+        raise TaskError(f"the task {name!r} needs `--data`, a folder with {wanted}")
+    if not data.is_dir():
+        raise TaskError(f"`--data` {data} is not a folder; the task {name!r} needs one with {wanted}")
+    if missing := [file for file in FILES if not (data / file).is_file()]:
+        hint = folder_hint(data, *missing)
+        raise TaskError(f"{data} holds no {' and no '.join(missing)}; the task {name!r} needs {wanted}{hint}")
     epochs, validation = (LONG, LONG_VALIDATION) if name == LONG_NAME else (SHORT, VALIDATION)
     measured, modelled = _measured(data / TIMES, epochs), _model(data / TIME_MODEL, epochs)
     on = options.latency_device

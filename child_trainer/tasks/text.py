@@ -15,6 +15,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from child_trainer.tasks.folder_hint import folder_hint
 from child_trainer.training.task import TaskError
 
 END = "<eos>"
@@ -59,6 +60,7 @@ def _file(name: str, data: Path, part: str) -> Path:
     if not found:
         raise TaskError(
             f"{data} holds no {' or '.join(names)}; the task {name!r} needs texts to train on, to validate and to test"
+            f"{folder_hint(data, *names)}"
         )
     return found[0]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from child_trainer.no_options import NoOptions
+from child_trainer.tasks.folder_hint import folder_hint
 from child_trainer.tasks.image import ImageTask, carve
 from child_trainer.tasks.torchvision_import import datasets
 from child_trainer.training.image_classifier import Images
@@ -90,6 +91,11 @@ def _download(name: str, source: Source, data: Path) -> None:
         raise TaskError(f"the task {name!r} could not be downloaded to {data}: {reason}") from error
 
 
+def _missing(path: Path, data: Path, layout: str) -> TaskError:
+    hint = folder_hint(data, path.relative_to(data))
+    return TaskError(f"{_refuse(path, 'is missing', layout)}{hint}")
+
+
 def _refuse(path: Path, fault: str, layout: str) -> TaskError:
     return TaskError(f"{path} {fault}; `--data` must be a folder that holds {layout}, and `--download` fetches it")
 
@@ -105,7 +111,7 @@ def _check_cifar(data: Path, training: bool) -> None:
     for name, checksum in [*kind.train_list, *kind.test_list, _cifar_meta()]:
         path = data / kind.base_folder / name
         if not path.is_file():
-            raise _refuse(path, "is missing", _cifar_layout)
+            raise _missing(path, data, _cifar_layout)
         if not datasets.utils.check_integrity(path, checksum):
             raise _refuse(path, "is corrupt (its md5 is not the published one)", _cifar_layout)
 
@@ -144,7 +150,7 @@ def _check_fashion(data: Path, training: bool) -> None:
             if not datasets.utils.check_integrity(packed, checksums[packed.name]):
                 raise _refuse(packed, "is corrupt (its md5 is not the published one)", _fashion_layout)
         elif not path.is_file():
-            raise _refuse(packed, "is missing", _fashion_layout)
+            raise _missing(packed, data, _fashion_layout)
         elif (size := path.stat().st_size) != (right := len(_idx_header(shape)) + math.prod(shape)):
             raise _refuse(path, f"is corrupt (it has {size:,} bytes instead of {right:,})", _fashion_layout)
 

@@ -235,7 +235,7 @@ def test_without_data_the_files_are_named() -> None:
 
 @pytest.mark.parametrize("name", [nasbench201.RESULTS, nasbench201.TIMES, nasbench201.TIME_MODEL])
 def test_a_missing_file_is_named(name: str, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match=f"{name} cannot be read"):
+    with pytest.raises(TaskError, match=f"holds no {name}; the task 'nasbench201' needs"):
         check_task("nasbench201", copied(folder, tmp_path, without=name))
 
 
