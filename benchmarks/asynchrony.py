@@ -23,6 +23,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.command_words import first_number
 from benchmarks.command_words import words as command_words
 from child_trainer.tasks.lookup_table import Table
 from cluster.compare.comparison import best_of_table
@@ -254,7 +255,7 @@ def _difference(ours: Sequence[float | None], theirs: Sequence[float | None]) ->
 
 def main(arguments: list[str]) -> None:
     """Run the searches and print the tables."""
-    seeds = range(FIRST_SEED, FIRST_SEED + (int(arguments[0]) if arguments else SEEDS))
+    seeds = range(FIRST_SEED, FIRST_SEED + first_number(arguments, SEEDS))
     root = os.environ.get("NASCLUSTER_DATA")
     if len(arguments) < 2 and not root:
         print("Skipped: give the folder of NAS-Bench-201 as DIR, or its parent as NASCLUSTER_DATA")

@@ -1,6 +1,7 @@
 """The words behind a benchmark's name on the command line."""
 
 import sys
+from collections.abc import Sequence
 
 
 def words(description: str | None) -> list[str]:
@@ -14,3 +15,12 @@ def words(description: str | None) -> list[str]:
         print((description or "").strip())
         raise SystemExit(0)
     return given
+
+
+def first_number(arguments: Sequence[str], default: int) -> int:
+    """Return the first word as a number, or the default without one; exit with a sentence if it is none."""
+    if not arguments:
+        return default
+    if not arguments[0].isdecimal():
+        raise SystemExit(f"the first word must be a whole number, got {arguments[0]} (--help says what it is)")
+    return int(arguments[0])

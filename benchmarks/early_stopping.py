@@ -36,6 +36,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from benchmarks.command_words import first_number
 from benchmarks.command_words import words as command_words
 from benchmarks.runs import children
 from cluster.monitoring.status import read_status
@@ -265,7 +266,7 @@ def main(arguments: list[str]) -> None:
 
 def seeds_of(arguments: Sequence[str]) -> int:
     """Return the number of seeds that the first argument gives."""
-    seeds = int(arguments[0]) if arguments else SEEDS
+    seeds = first_number(arguments, SEEDS)
     if seeds < MIN_SEEDS:
         sys.exit(f"give at least {MIN_SEEDS} seeds: one seed has no deviation, got {seeds}")
     return seeds

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.command_words import first_number
 from benchmarks.command_words import words as command_words
 from child_trainer import own_files
 from cluster.compare.one_search import search
@@ -95,7 +96,7 @@ def rows(title: str, searches: Mapping[str, Sequence[Sequence[Figures]]]) -> lis
 
 def main(arguments: list[str]) -> None:
     """Run the searches and print the table."""
-    count = int(arguments[0]) if arguments else SEEDS
+    count = first_number(arguments, SEEDS)
     root = os.environ.get("NASCLUSTER_DATA")
     data = Path(arguments[1]) if len(arguments) > 1 else Path(root) / "nasbench201" if root else None
     started = time.monotonic()

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
+from benchmarks.command_words import first_number
 from benchmarks.command_words import words as command_words
 from benchmarks.exactly_once import isolated
 
@@ -71,7 +72,7 @@ def main(arguments: list[str]) -> None:
     if arguments[:1] == ["--before"]:
         codes = {"before": Path(arguments[1]).resolve(), **codes}
         arguments = arguments[2:]
-    repetitions = int(arguments[0]) if arguments else REPETITIONS
+    repetitions = first_number(arguments, REPETITIONS)
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for repetition in range(repetitions + 1):
         for way in WAYS:

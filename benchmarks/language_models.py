@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.command_words import first_number
 from benchmarks.command_words import words as command_words
 from benchmarks.text_models import train_and_test
 from child_trainer.architectures.reference_cells import REFERENCE_CELLS
@@ -110,7 +111,7 @@ def main(arguments: list[str]) -> None:
     """Train all children and print the table."""
     if not (root := os.environ.get("NASCLUSTER_DATA")) or not (data := Path(root) / "wikitext-2").is_dir():
         raise SystemExit("NASCLUSTER_DATA must name a folder that holds `wikitext-2`")
-    seeds = range(1, 1 + (int(arguments[0]) if arguments else SEEDS))
+    seeds = range(1, 1 + first_number(arguments, SEEDS))
     rates = [float(rate) for rate in arguments[1:]] or list(RATES)
     started: dict[tuple[str, float], list[Future[Result]]] = {(c, r): [] for c in REFERENCE_CELLS for r in rates}
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.command_words import first_number
 from benchmarks.command_words import words as command_words
 from benchmarks.runs import children
 from benchmarks.text_models import train_and_test
@@ -178,7 +179,7 @@ def spread(values: Sequence[float]) -> str:
 
 def main(arguments: list[str]) -> None:
     """Run the searches and print both tables."""
-    seeds = int(arguments[0]) if arguments else SEEDS
+    seeds = first_number(arguments, SEEDS)
     place = contextlib.nullcontext(arguments[1]) if len(arguments) > 1 else tempfile.TemporaryDirectory()
     with place as folder:
         by_seed = [{name: found(name, seed, Path(folder)) for name in SPACES} for seed in range(1, seeds + 1)]

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
+from benchmarks.command_words import first_number
 from benchmarks.command_words import words as command_words
 from benchmarks.exactly_once import isolated
 from benchmarks.scale import Size, measure
@@ -144,7 +145,7 @@ def ratio_line(name: str, ratios: Sequence[float]) -> str:
 def main(arguments: list[str]) -> None:
     """Measure, and print the results."""
     print(direct(), flush=True)
-    pairs = int(arguments[0]) if arguments else 0
+    pairs = first_number(arguments, 0)
     rates: list[float] = []
     processor: list[float] = []
     for pair in range(pairs):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.command_words import first_number
 from benchmarks.command_words import words as command_words
 from cluster.compare.comparison import plan_comparison, run_comparison
 from cluster.compare.markdown_table import markdown
@@ -64,7 +65,7 @@ def table_folder(arguments: Sequence[str]) -> Path | None:
 
 def main(arguments: list[str]) -> None:
     """Run the searches and print the tables."""
-    seeds = int(arguments[0]) if arguments else SEEDS
+    seeds = first_number(arguments, SEEDS)
     data = table_folder(arguments)
     if data is None:
         return

@@ -12,6 +12,7 @@ import random
 import time
 from dataclasses import dataclass, field
 
+from benchmarks.command_words import first_number
 from benchmarks.command_words import words as command_words
 from child_trainer.outcome import Outcome
 from controller.catalogue import SEARCHERS
@@ -102,7 +103,7 @@ def random_best(seed: int, cells: int) -> float:
 
 def main(arguments: list[str]) -> None:
     """Run the searches and print the table."""
-    seeds = int(arguments[0]) if arguments else SEEDS
+    seeds = first_number(arguments, SEEDS)
     print("| seed | cells | best | best of as many random cells | rank correlation by level | processor seconds |")
     print("|---|---|---|---|---|---|")
     for seed in range(1, seeds + 1):

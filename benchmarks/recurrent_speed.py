@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import torch
 
+from benchmarks.command_words import first_number
 from benchmarks.command_words import words as command_words
 from child_trainer.architectures.reference_cells import REFERENCE_CELLS
 from child_trainer.networks.build import Graph, build_cell
@@ -70,7 +71,7 @@ def main(arguments: list[str]) -> None:
     """Print the table."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    rounds = int(arguments[0]) if arguments else ROUNDS
+    rounds = first_number(arguments, ROUNDS)
     print(f"Words a second of one layer, forward and backward: medians of {rounds} rounds, ratios with middle half.\n")
     print(
         "| cell | width | fused | naive | nn.LSTM | fused to naive | fused to nn.LSTM |\n|---|---|---|---|---|---|---|"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.command_words import first_number
 from benchmarks.command_words import words as command_words
 from benchmarks.metrics_cost import ratio_line
 from benchmarks.scale import Size, measure
@@ -81,7 +82,7 @@ def main(arguments: list[str]) -> None:
         print(direct(shards), flush=True)
     rates: list[float] = []
     processor: list[float] = []
-    for pair in range(int(arguments[0]) if arguments else 0):
+    for pair in range(first_number(arguments, 0)):
         found: dict[bool, tuple[float, float]] = {}
         for recorded in (pair % 2 == 0, pair % 2 == 1):
             figures, kinds = measure(SIZE, *([] if recorded else ["--no-replay-log"]))

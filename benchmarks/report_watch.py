@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
+from benchmarks.command_words import first_number
 from benchmarks.command_words import words as command_words
 from benchmarks.exactly_once import isolated
 from benchmarks.metrics_cost import free_port, ratio_line
@@ -96,7 +97,7 @@ def search(*, watched: bool, children: int = CHILDREN) -> tuple[float, list[floa
 
 def main(arguments: list[str]) -> None:
     """Measure, and print the results."""
-    pairs = int(arguments[0]) if arguments else 5
+    pairs = first_number(arguments, 5)
     plain: list[float] = []
     ratios: list[float] = []
     pages: list[float] = []

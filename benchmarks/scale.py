@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_words import first_number
 from benchmarks.command_words import words as command_words
 from benchmarks.exactly_once import isolated
 from tests.chaos.machines import start_command
@@ -202,7 +203,7 @@ def _short(value: float) -> str:
 
 def main(arguments: list[str]) -> None:
     """Measure every size; print the table and each kind of process's share of processor time."""
-    repetitions = int(arguments[0]) if arguments else REPETITIONS
+    repetitions = first_number(arguments, REPETITIONS)
     sizes = [SIZES[int(column) - 1] for column in arguments[1:]] or SIZES
     results: dict[str, list[Figures]] = {}
     shares: dict[str, Counter[str]] = {}

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.command_words import first_number
 from benchmarks.command_words import words as command_words
 from benchmarks.nasbench201 import table_folder
 from cluster.compare.comparison import best_of_table, plan_comparison, run_comparison
@@ -108,7 +109,7 @@ def _cell(figure: Figure) -> str:
 
 def main(arguments: list[str]) -> None:
     """Run the searches and print the tables."""
-    seeds = int(arguments[0]) if arguments else SEEDS
+    seeds = first_number(arguments, SEEDS)
     data = table_folder(arguments)
     if data is None:
         return

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
+from benchmarks.command_words import first_number
 from benchmarks.command_words import words as command_words
 from benchmarks.text_models import train_and_test
 from child_trainer.architectures.architecture import Architecture
@@ -207,7 +208,7 @@ def _table(systems: Mapping[str, str], unit: str, row: Row, seeds: int, folder: 
 
 def main(arguments: list[str]) -> None:
     """Run the searches and print the table."""
-    seeds = int(arguments[0]) if arguments else SEEDS
+    seeds = first_number(arguments, SEEDS)
     if seeds < MIN_SEEDS:
         sys.exit(f"seeds must be at least {MIN_SEEDS}: the interval is over them, got {seeds}")
     chosen = arguments[2:] or [*IMAGES.values(), *TEXTS.values()]

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_words import first_number
 from benchmarks.command_words import words as command_words
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.atomic_file import replace_file
@@ -121,7 +122,7 @@ def spread(values: Sequence[float]) -> str:
 
 def main(arguments: list[str]) -> None:
     """Train what is missing, and print the table."""
-    seeds = int(arguments[0]) if arguments else SEEDS
+    seeds = first_number(arguments, SEEDS)
     place = contextlib.nullcontext(arguments[1]) if len(arguments) > 1 else tempfile.TemporaryDirectory()
     with place as folder:
         numbers = range(1, seeds + 1)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.command_words import first_number
 from benchmarks.command_words import words as command_words
 from cluster.api.python_api import load
 from cluster.cli.main import run as nascluster
@@ -139,7 +140,7 @@ def _search(config: RunConfig) -> SearchResult:
 
 def main(arguments: list[str]) -> None:
     """Run the searches and print the table."""
-    seeds = int(arguments[0]) if arguments else SEEDS
+    seeds = first_number(arguments, SEEDS)
     if seeds < MIN_SEEDS:
         sys.exit(f"seeds must be at least {MIN_SEEDS}: the deviation is over them, got {seeds}")
     chosen = arguments[2:]

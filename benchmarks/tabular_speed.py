@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.command_words import first_number
 from benchmarks.command_words import words as command_words
 from benchmarks.nasbench201 import table_folder
 
@@ -72,7 +73,7 @@ def table(measured: dict[str, list[tuple[float, float]]]) -> str:
 
 def main(arguments: list[str]) -> None:
     """Measure each search, and print the table."""
-    repetitions = int(arguments[0]) if arguments else REPETITIONS
+    repetitions = first_number(arguments, REPETITIONS)
     data = table_folder(arguments)
     if data is None:
         return

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.command_words import first_number
+
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 BENCHMARKS = [file for file in sorted(FOLDER.glob("*.py")) if 'if __name__ == "__main__":' in file.read_text()]
@@ -18,3 +20,10 @@ def test_help_is_there(file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     output = capsys.readouterr()
     assert (ended.value.code, output.err) == (0, "")
     assert f"python -m benchmarks.{file.stem}" in output.out
+
+
+def test_a_word_that_is_no_number_is_refused() -> None:
+    assert first_number([], 3) == 3
+    assert first_number(["5", "x"], 3) == 5
+    with pytest.raises(SystemExit, match="must be a whole number, got x"):
+        first_number(["x"], 3)
