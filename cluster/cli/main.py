@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 
-from cluster.config.flags import BAD_INPUT
+from cluster.config.flags import BAD_INPUT, HELP_ALL
 from controller.catalogue import find_entry
 
 INTERRUPTED = 130
@@ -112,7 +112,9 @@ def run(arguments: Sequence[str]) -> int:
             return 0 if arguments else BAD_INPUT
         module, _, function = find_entry(COMMANDS, arguments[0], "command").partition(":")
         carry_out = getattr(import_module(f"cluster.cli.{module}"), function or arguments[0])
-        return carry_out(list(arguments[1:]))
+        # Other commands may take a run's flags, too, and have one help.
+        helped = HELP_ALL if arguments[0] == "launch" else "--help"
+        return carry_out([helped if word == HELP_ALL else word for word in arguments[1:]])
     except ValueError as error:
         print(f"nascluster: {error}", file=sys.stderr)
         return FULL_DISK if _is_full(error) else BAD_INPUT

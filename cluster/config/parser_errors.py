@@ -15,6 +15,9 @@ NUMBERS = {
 PYTHON_SAYS: Mapping[str, str] = {"literal for int()": "INT", "to float": "FLOAT"}
 """tyro's name of a type, by the words in which Python refuses a text that is none."""
 
+UNRECOGNIZED = "Unrecognized options: "
+"""How tyro begins its list of words that no option takes."""
+
 LONG_WORD = 10
 """Characters up to which no word is broken in an error of tyro's."""
 
@@ -31,8 +34,15 @@ def sentence_of(box: str) -> str:
     suggested = re.search(r"Perhaps you meant:\s+(--[\w-]+)", text)
     # If a check of ours rejects a value, tyro names the field's group, which is no option.
     sentence = re.sub("^Error parsing [\\w.][\\w.-]*: ", "", " ".join(paragraphs[0].split()).rstrip("."))
-    sentence = _type_error(sentence, text) or sentence
+    sentence = _type_error(sentence, text) or _without_values(sentence)
     return sentence + (f"; did you mean {suggested[1]}?" if suggested else "")
+
+
+def _without_values(sentence: str) -> str:
+    """Return the sentence without the words that tyro lists after an unknown option, which are its values."""
+    title, found, words = sentence.partition(UNRECOGNIZED)
+    flags = [word for word in words.split(", ") if word.startswith("-")]
+    return f"{title}{found}{', '.join(flags)}" if flags else sentence
 
 
 def as_typed(sentence: str, arguments: Sequence[str]) -> str:

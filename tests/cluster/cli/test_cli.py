@@ -256,7 +256,11 @@ def test_a_switch_that_there_is_not_is_refused(word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["launch", "--help"], ["launch", "digits", "--help"], ["best", "-h"]]
+    "arguments",
+    [
+        *(["--help"], ["launch", "--help"], ["launch", "digits", "--help"], ["launch", "digits", "--help-all"]),
+        *(["best", "-h"], ["compare", "--recipe", "digits", "--budget", "5", "--help-all"], ["finish", "--help-all"]),
+    ],
 )
 def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert nascluster(*arguments) == 0
@@ -292,7 +296,9 @@ def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) 
         (["launch", "digits", "--filter-heights", "1", "x"], "--filter-heights must be whole numbers, got 1 x"),
         (["launch", "digits", "--adam-betas", "1", "x"], "--adam-betas must be two numbers, got 1 x"),
         (["launch", "digits", "--train-fraction", "2"], "`train_fraction` must be above 0 and at most 1, got 2.0"),
-        (["launch", "digits", "--replica", "2"], "Unrecognized options: --replica.*; did you mean --replicas?"),
+        (["launch", "digits", "--replica", "2"], "Unrecognized options: --replica; did you mean --replicas?"),
+        (["launch", "digits", "--foo", "3", "--bar", "4"], "Unrecognized options: --foo, --bar \\(`nascluster"),
+        (["launch", "digits", "foo"], "Unrecognized options: foo \\(`nascluster"),
         (["launch", "synthetic", "--shards", "90000"], "`shards` must be from 1 to the number of elements"),
         (
             ["launch", "synthetic", "--local", "--gpus-per-child", "4"],
