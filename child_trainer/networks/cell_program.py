@@ -134,6 +134,8 @@ class Steps(torch.autograd.Function):
         grad_hidden_TBH, grad_c_BH = gradients
         weight_QH, mask_BH, masked_h_TBH = ctx.saved_tensors
         program: Program = ctx.program
+        # Freed with this call, as what PyTorch saves: the results of a step refer to it until the next one has its own.
+        tape, ctx.tape = ctx.tape, None
         sum_size = sum(program.sum_sizes)
         steps = grad_hidden_TBH.shape[:2]
         grad_h_maps_TBQ = grad_hidden_TBH.new_empty((*steps, sum_size + sum(program.other_h_sizes)))
@@ -141,7 +143,7 @@ class Steps(torch.autograd.Function):
         grad_h_BH = torch.zeros_like(grad_c_BH)
         grad_hidden = grad_hidden_TBH.unbind()
         for step in range(len(grad_hidden_TBH) - 1, -1, -1):
-            gradient = _backward_step(program, ctx.tape[step], grad_h_BH + grad_hidden[step], grad_c_BH)
+            gradient = _backward_step(program, tape[step], grad_h_BH + grad_hidden[step], grad_c_BH)
             grad_c_BH = gradient.c_BH
             torch.cat([*gradient.sums, *gradient.other_h_maps], dim=1, out=grad_h_maps_TBQ[step])
             if gradient.other_x_maps:
