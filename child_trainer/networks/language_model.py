@@ -122,6 +122,18 @@ def build_language_model(
     return model
 
 
+def language_model_on_meta(cell: Architecture, vocabulary_size: int, options: LanguageOptions) -> LanguageModel:
+    """Build the model without memory for its weights, to know its shapes and sizes; see `build_language_model`.
+
+    Raises:
+        InvalidArchitecture: as `build_language_model` does.
+    """
+    hidden = options.hidden_size or solved_width(cell, vocabulary_size, options)
+    with torch.device("meta"):
+        cells = [FusedCell(cell_on_meta(cell, hidden, hidden)) for _ in range(options.cell_layers)]
+        return LanguageModel(cells, vocabulary_size, hidden, options)
+
+
 def count_parameters(cell: Architecture, vocabulary_size: int, hidden_size: int, options: LanguageOptions) -> int:
     """Return the number of parameters of the whole model, without allocating any."""
     tables = 1 if options.tied_embeddings else 2
