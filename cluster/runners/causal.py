@@ -1,4 +1,4 @@
-"""A run in causal order: which children wait for which, and who tells the shards that a batch has ended."""
+"""What children that share weights wait for: earlier ones in causal order, or others at the same step."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,17 +14,24 @@ from cluster.search.causal_order import Access, CausalOrder, turns
 from cluster.search.evaluator import Assignment, Evaluator, assignment_of
 from cluster.search.replica import Replica
 from cluster.search.seeding import child_seed
-from cluster.search.steps import end_round
+from cluster.search.steps import end_round, leave_lane
 from controller.searcher import Child, Lane, shared_weights_of
 from controller.space import HasSupernet
 from ps.store import ParameterStore
 
 
-def ending_rounds(config: RunConfig, replica: Replica, weights: ParameterStore | None) -> Replica:
-    """Return the replica, which tells the shards of the shared weights when a batch has ended if the run has rounds."""
-    if weights is None or not config.weights.causal:
+def telling_the_weights(config: RunConfig, replica: Replica, weights: ParameterStore | None) -> Replica:
+    """Return the replica, which tells the shards of the shared weights what they wait for.
+
+    That is the end of a batch if the run has rounds, and the failure of a child if lanes wait for each other.
+    """
+    if weights is None:
         return replica
-    return replace(replica, end_round=partial(end_round, weights, replica.index))
+    return replace(
+        replica,
+        end_round=partial(end_round, weights, replica.index) if config.weights.causal else None,
+        leave_lane=partial(leave_lane, weights, replica.index) if config.weights.waits else None,
+    )
 
 
 def in_order(config: RunConfig, evaluator: Evaluator) -> Evaluator:

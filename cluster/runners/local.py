@@ -16,7 +16,7 @@ from cluster.pool.output_buffer import OutputBuffer
 from cluster.pool.output_capture import BufferedCapture, by_thread, split_by_thread
 from cluster.pool.output_files import OUTPUTS, OutputFolder, keep_output
 from cluster.runners.build import local_store, make_replica
-from cluster.runners.causal import ending_rounds
+from cluster.runners.causal import telling_the_weights
 from cluster.runners.ceiling_watch import CeilingWatch
 from cluster.runners.early_stopping import judge_of
 from cluster.runners.in_process_evaluator import InProcessEvaluator
@@ -142,7 +142,7 @@ def take_turns(
         make_replica(config, index, store, evaluator, ledger, history) for index, evaluator in enumerate(evaluators)
     )
     turns: list[Iterator[None]] = [
-        replica_loop(replace(ending_rounds(config, replica, weights), forget_weights=forget_weights))
+        replica_loop(replace(telling_the_weights(config, replica, weights), forget_weights=forget_weights))
         for replica in replicas
     ]
 

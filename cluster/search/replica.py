@@ -13,7 +13,7 @@ from cluster.search.origin import Origin
 from cluster.search.records import Batching, ReplicaLedger
 from cluster.search.seeding import derive
 from cluster.search.views import ViewChildren
-from controller.searcher import ChildRecord, Searcher, View, passes_of
+from controller.searcher import ChildRecord, Lane, Searcher, View, passes_of
 from ps.store import ParameterStore, Snapshot
 
 T = TypeVar("T")
@@ -54,6 +54,8 @@ class Replica:
         call: makes the calls to the shards.
         end_round: called with a batch's number when all of its children have ended, before it is learnt from; `None`
             where nothing waits for that.
+        leave_lane: called with the lane of a child that has failed, before that is recorded; `None` where no lane waits
+            for another.
         forget_weights: called with the ids of children whose weights are needed no more; `None` where none are kept.
         computing: held while the searcher computes. Threads of one process share a lock: PyTorch lets go of Python's
             own at every operation, and threads that all compute would switch a hundred thousand times a second.
@@ -74,6 +76,7 @@ class Replica:
     clock: Callable[[], float] = time.monotonic
     call: Calls = blocking
     end_round: Callable[[int], None] | None = None
+    leave_lane: Callable[[Lane], None] | None = None
     forget_weights: Callable[[Collection[int]], None] | None = None
     computing: AbstractContextManager[object] = field(default_factory=nullcontext)
     records_origins: bool = False

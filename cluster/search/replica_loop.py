@@ -165,6 +165,11 @@ def _finish(
     replica: Replica, children: Mapping[int, Child], outcomes: Sequence[tuple[int, Outcome]]
 ) -> Sequence[ChildRecord]:
     """Record outcomes with their rewards, in their order; steps on shared weights, even failed ones, earn none."""
+    if replica.leave_lane is not None:
+        for child_id, outcome in outcomes:
+            lane = children[child_id].lane
+            if outcome.failure and lane is not None:  # its worker keeps the lease of the lane, which stands still
+                replica.leave_lane(lane)
     ended = [
         Ended(
             child_id, outcome, None if isinstance(children[child_id].proposal.job, Steps) else replica.reward(outcome)

@@ -89,6 +89,15 @@ def lane_client(replica: int, lane: int) -> str:
     return f"replica-{replica}.{lane}"
 
 
+def leave_lane(weights: ParameterStore, replica: int, lane: Lane) -> None:
+    """Have no other lane wait for this one, whose child has ended before its last step, until the lane's next child.
+
+    Raises:
+        StoreUnavailable, NotDurable: a shard did not answer, or could not write.
+    """
+    weights.leave(lane_client(replica, lane.number))
+
+
 def rounds_client(replica: int) -> str:
     """Return the name by which a replica tells the shards that a batch of its children has ended."""
     return f"replica-{replica}.rounds"
@@ -125,21 +134,23 @@ def make_steps(
     If only some shards have a push, because it was interrupted or a shard fell back to an older snapshot, it is made
     again from the values as they are then, and only the other shards apply it. A half-step that moves both weights and
     strengths pushes the strengths first, and with them those that it began with: if it ends in between, the weights are
-    moved by those. After the last step no lane waits for this one any more.
+    moved by those. After the last step no lane waits for this one any more; where a child ends without it, that is up
+    to its replica, as it may be tried again.
 
     Args:
         stores: hold the weights and the strengths.
         lane: of the child.
         count: how many steps the child has.
         rule: what they are.
-        before: called with the number of each step before it is made; it may raise to end the attempt.
+        before: called with the number of each step before it is made, and again while the lane must wait for others; it
+            may raise to end the attempt.
         pause: called while a store's consistency makes the lane wait.
 
     Raises:
         NonFinite: a gradient is NaN or infinite.
         StoreUnavailable, NotDurable: a shard did not answer, or could not write.
     """
-    making = _Making(stores, lane, rule, pause)
+    making = _Making(stores, lane, rule, before, pause)
     step = 0
     while step < count:
         before(step)
@@ -155,6 +166,7 @@ class _Making:
     stores: Stores
     lane: Lane
     rule: StepRule
+    before: Callable[[int], None]
     pause: Callable[[], None]
 
     def make(self, step: int) -> int:
@@ -165,14 +177,14 @@ class _Making:
         """
         pulled: Snapshot | None = None  # the weights, while the step has not moved them
         for half in self.rule.half_steps(step):
-            now = self._pull_strengths()
+            now = self._pull_strengths(step)
             known = "strengths" in half.learns and _done(self.lane, now) > step
             if known and "weights" not in half.learns:
                 continue
             given = strengths_before(now.values) if known else strengths_in(now.values)
             names = half.names(given)
             if pulled is None or not pulled.values.keys() >= set(names):
-                pulled = self._pull(self.stores.weights, names)
+                pulled = self._pull(self.stores.weights, names, step)
             done = _done(self.lane, pulled)
             if done < step:
                 return done
@@ -189,9 +201,9 @@ class _Making:
                 pulled = None
         return step + 1
 
-    def _pull_strengths(self) -> Snapshot:
+    def _pull_strengths(self, step: int) -> Snapshot:
         policy = self.stores.policy
-        return self._pull(policy, self.rule.strengths) if policy and self.rule.strengths else NOTHING
+        return self._pull(policy, self.rule.strengths, step) if policy and self.rule.strengths else NOTHING
 
     def _push_strengths(self, step: int, gradients: Gradients, now: Snapshot, *, keep: bool) -> None:
         """Push the strengths' gradients, and keep what the strengths were, for the weights' push that follows."""
@@ -201,13 +213,14 @@ class _Making:
             named |= {before_name(gate): value for gate, value in strengths_in(now.values).items()}
         self._push(self.stores.policy, step, named, now, {})
 
-    def _pull(self, store: ParameterStore, names: Sequence[str]) -> Snapshot:
+    def _pull(self, store: ParameterStore, names: Sequence[str], step: int) -> Snapshot:
         """Return the named tensors once the store's consistency admits the lane."""
         while True:
             try:
                 return store.pull(names, client=lane_client(self.lane.replica, self.lane.number))
             except TooFarAhead:
                 self.pause()
+                self.before(step)
 
     def _push(
         self,

@@ -258,14 +258,14 @@ class _Shared:
 
 def _run_replica(config: RunConfig, index: int, shared: _Shared) -> None:
     from cluster.runners.build import make_replica
-    from cluster.runners.causal import ending_rounds, in_order
+    from cluster.runners.causal import in_order, telling_the_weights
     from cluster.search.replica_loop import replica_loop
     from controller.searcher import keeps_weights
 
     store, weights = shared.stores
     evaluator = in_order(config, PoolEvaluator(shared.connections.pool, shared.predict))
     replica = make_replica(config, index, store, evaluator, shared.ledger, shared.history)
-    replica = ending_rounds(config, replace(replica, computing=shared.computing), weights)
+    replica = telling_the_weights(config, replace(replica, computing=shared.computing), weights)
     if keeps_weights(replica.searcher):
         replica = replace(replica, forget_weights=RemoteWeights(actor(CHILD_WEIGHTS)).forget)
     for _ in replica_loop(replace(replica, pause=lambda: time.sleep(AHEAD_POLL_INTERVAL_S))):
