@@ -91,7 +91,8 @@ def measure(request: Request, console: Console) -> Correlation | Unfinished:
     table = None if request.table is None else read_truth(request.table, config.search_space)
     samples = draw(config.search_space, request.children, request.seed, lambda sample: _is_known(table, sample))
     training = None if table else _Training(config, folder, samples, request)
-    if read_status(folder, time.time()).state == "running":
+    status = read_status(folder, time.time())
+    if status.state == "running":
         console.print(f"The run {folder.name} is running: its weights are those of the last snapshot", highlight=False)
     found = _scores(config, weights, samples, console)
     if training is None:
@@ -99,9 +100,9 @@ def measure(request: Request, console: Console) -> Correlation | Unfinished:
         truths: Mapping[Tokens, float] = {s.tokens: value for s in samples if (value := table.of(s)) is not None}
         words = table.words
     else:
-        status = training.run(console)
-        if status.state != "finished":
-            return Unfinished(status)
+        ended = training.run(console)
+        if ended.state != "finished":
+            return Unfinished(ended)
         truths, words = metrics_of(training.folder), training.words
     judged = [Judged(scored, truths[tokens]) for scored in found if (tokens := scored.sample.tokens) in truths]
     if len(judged) < FEWEST:
@@ -111,7 +112,8 @@ def measure(request: Request, console: Console) -> Correlation | Unfinished:
     return Correlation(
         run=folder.name,
         task=config.task.task,
-        steps=max(weights.versions),
+        # Not the shards' versions: two of them are one step where some weights wait for the end of a batch.
+        steps=status.supernet.steps if status.supernet else 0,
         truth=words,
         judged=judged,
         unjudged=len(samples) - len(judged),

@@ -56,7 +56,7 @@ class Correlation:
     Attributes:
         run: whose weights they are.
         task: that the weights were trained on.
-        steps: that the weights have had.
+        steps: that the children which have ended made on the weights.
         truth: what the truth is, in words.
         judged: the architectures, in the order in which they were drawn.
         unjudged: how many have no score or no truth.

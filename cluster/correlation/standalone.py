@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cluster.config.callback_options import CallbackOptions
-from cluster.config.ceilings import CeilingOptions
-from cluster.config.flags import UsageError, parse_run
-from cluster.config.metrics_options import MetricsOptions
+from cluster.config.flags import UsageError, parse_run, value_of
 from cluster.config.recipes import changed
 from cluster.config.run_config import RunConfig
-from cluster.config.weights_options import WeightsOptions
+from cluster.config.trained_alone import trained_alone
 from cluster.correlation.shared_scores import Sample
 from cluster.storage.ledger.queries.candidates import candidates
 from cluster.storage.ledger.reader import reading
@@ -44,20 +41,17 @@ def trainings(config: RunConfig, folder: RunFolder, samples: Sequence[Sample], f
         ValueError: a value is invalid.
     """
     options = GivenOptions(samples=tuple(sample_text(sample.tokens) for sample in samples))
+    if value_of(flags, "--early-stop") is not None:
+        raise UsageError(
+            "`early-stop` is for searches, and `correlation` trains each architecture to its last epoch: leave it out"
+        )
     base = replace(
-        config,
+        trained_alone(config, children=len(samples)),
         name=f"{folder.name}{SUFFIX}",
         searcher="given",
         searcher_options=options,
         max_children=len(samples),
         reward="accuracy",
-        topology=replace(config.topology, replicas=1, shards=1, children=len(samples), batching="stream"),
-        weights=WeightsOptions(),
-        ceilings=CeilingOptions(),
-        start_with=(),
-        start_sources=(),
-        metrics=MetricsOptions(),
-        callbacks=CallbackOptions(),
     )
     made = parse_run(base, list(flags), "RECIPE")
     if wrong := [name for name in changed(base, made) if name in GIVEN]:

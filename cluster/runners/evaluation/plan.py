@@ -6,16 +6,13 @@ from typing import Any
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Measure
-from cluster.config.callback_options import CallbackOptions
-from cluster.config.ceilings import CeilingOptions
 from cluster.config.flags import UsageError, parse_run, value_of
-from cluster.config.metrics_options import MetricsOptions
 from cluster.config.recipes import changed
 from cluster.config.run_checks import check_unchanged
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import MAX_PARTS, Topology
-from cluster.config.weights_options import WeightsOptions
+from cluster.config.trained_alone import trained_alone
 from cluster.formatting import first_line
 from cluster.runners.evaluation.submitted import Submitted
 from cluster.storage.dataset_cache import located
@@ -25,7 +22,6 @@ from cluster.storage.run_folder import RunFolder
 from controller.reward import REWARDS
 from controller.searchers.given import GivenOptions
 from controller.spaces.listed import EXAMPLES, ListedSpace
-from controller.stopping.options import StoppingOptions
 
 SPACE, SEARCHER = "listed", "given"
 """The parts of a run that evaluates given architectures."""
@@ -118,18 +114,9 @@ def _base(flags: Sequence[str], kind: str | None) -> RunConfig:
 def _base_like(like: RunConfig) -> RunConfig:
     """Return the run that trains as another one does."""
     return replace(
-        like,
+        trained_alone(like, children=1),
         name=None,
         recipe="",
-        topology=replace(like.topology, replicas=1, shards=1, children=1, batching="stream"),
-        weights=WeightsOptions(),
-        ceilings=CeilingOptions(),
-        stopping=StoppingOptions(),
-        metrics=MetricsOptions(),
-        callbacks=CallbackOptions(),
-        start_with=(),
-        start_sources=(),
-        option_latencies={},
         task=replace(like.task, file_list=""),  # its data may be another copy
         **_parts(like.search_space.kind),
     )

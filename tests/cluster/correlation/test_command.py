@@ -153,6 +153,7 @@ def test_without_a_table_they_are_trained_and_an_interruption_loses_none(
         (("--data", "t.csv", "--epochs", "3"), "`--epochs` is for stand-alone trainings, which a table"),
         (("--data", "nowhere"), "`--data` must be a folder with nasbench201.csv"),
         (("--nonsense", "3"), "Unrecognized options: --nonsense"),
+        (("--early-stop", "median"), "`early-stop` is for searches, and `correlation` trains each architecture to its"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_sentence(
@@ -163,6 +164,26 @@ def test_what_cannot_be_done_is_said_in_one_sentence(
     said = capfd.readouterr()
     assert message in said.err
     assert not said.out
+
+
+def test_steps_that_wait_for_the_end_of_a_batch_are_counted_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    causal = (
+        *SUPERNET,
+        "--replicas",
+        "1",
+        "--weights-consistency",
+        "causal",
+        "--name",
+        "supernet",
+        "--storage-path",
+        tmp_path,
+    )
+    assert nascluster(*causal) == 0
+    capfd.readouterr()
+    assert correlation(tmp_path, *TRAINING, "--children", "5", "--json") == 0
+    assert json.loads(capfd.readouterr().out)["steps"] == 6
 
 
 def test_a_run_without_shared_weights(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
