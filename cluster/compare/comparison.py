@@ -22,7 +22,7 @@ from cluster.compare.plan import (
     max_children_within,
     searcher_flags,
 )
-from cluster.compare.process_pool import Job, run_jobs
+from cluster.compare.process_pool import Job, in_processes, run_job
 from cluster.compare.search_result import ResultError, Searches, SearchResult, searches
 from cluster.compare.standings import Best, Summary, summarize
 from cluster.compare.table_front import TableFront
@@ -201,7 +201,7 @@ def run_comparison(plan: Plan, folder: Path, processes: int, console: Console, t
     try:
         with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
             task = bar.add_task("", total=total, completed=done)
-            with interruptible(), closing(run_jobs(jobs, processes)) as running:
+            with interruptible(), closing(in_processes(run_job, jobs, processes)) as running:
                 for _ in running:
                     done += 1
                     bar.update(task, completed=done)

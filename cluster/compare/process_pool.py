@@ -75,27 +75,11 @@ def run_job(job: Job, stop_requested: Callable[[], bool]) -> None:
         job.stored.write(result)
 
 
-def run_jobs(jobs: Sequence[Job], processes: int) -> Generator[None, None, None]:
-    """Run all jobs, `processes` at one time, and yield after each.
-
-    One process means this process. Closing or interrupting the iterator stops the running searches.
-
-    Raises:
-        ResultError: a result cannot be written, or a process was killed.
-        SearchFailed: a search failed; the other running searches are stopped.
-    """
-    if processes == 1:
-        for job in jobs:
-            run_job(job, _never)
-            yield
-        return
-    yield from in_processes(run_job, jobs, processes)
-
-
 def in_processes(run: Run[Work], jobs: Sequence[Work], processes: int) -> Generator[None, None, None]:
     """Call a function with each job in processes of their own, `processes` at one time, and yield after each call.
 
-    Closing or interrupting the iterator stops the calls that run, which are waited for when this process ends.
+    One process means this process, whose Ctrl-C ends the call. Closing or interrupting the iterator stops the calls
+    that run in others, which are waited for when this process ends.
 
     Args:
         run: a function of a module, with a job and a function that says whether to stop.
@@ -106,6 +90,11 @@ def in_processes(run: Run[Work], jobs: Sequence[Work], processes: int) -> Genera
         ResultError: a process was killed.
         Exception: what a call has raised; the others are stopped.
     """
+    if processes == 1:
+        for job in jobs:
+            run(job, _never)
+            yield
+        return
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_initialise, initargs=(stop,)) as pool:

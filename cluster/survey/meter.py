@@ -1,4 +1,4 @@
-"""Ends a search at its budget of processor time, which is counted over all of its starts."""
+"""Counts the processor time of a run over all of its starts, and ends it at its budget."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,13 +16,12 @@ INTERVAL_S = 0.25
 
 
 class Meter:
-    """Counts the processor time of the search that runs in this process, and notes how far it has come.
+    """Counts the processor time of the run in this process, and notes how far it has come.
 
-    What earlier starts have used is in the search's marks; a kill loses what came after the last one, less than a
-    second.
+    What earlier starts have used is in the run's marks; a kill loses what came after the last one, less than a second.
 
     Args:
-        files: of the search.
+        files: with the marks.
         budget_s: the core-seconds after which it ends.
         stop_requested: whether the whole survey is to stop.
         clock: returns the processor time of this process, with all of its threads.
@@ -71,17 +70,6 @@ class Meter:
         with repeating(look, INTERVAL_S, name="the meter of the survey", at_once=True):
             yield
         self._note(folder, counts)
-
-    @contextmanager
-    def until_stopped(self, folder: RunFolder) -> Iterator[None]:
-        """Stop a run that is not part of the search when the survey is to stop, until the block ends."""
-
-        def look() -> None:
-            if self._stop_requested():
-                _stop(folder)
-
-        with repeating(look, INTERVAL_S, name="the end of the survey"):
-            yield
 
     def _note(self, folder: RunFolder, counts: bool) -> None:
         if counts and folder.ledger.exists():

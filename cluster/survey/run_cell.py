@@ -1,5 +1,6 @@
 """One search of a survey, and the training of its winner, in this process; what is there is not done again."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -80,14 +81,17 @@ def _run(job: CellJob, stop_requested: Callable[[], bool]) -> None:
     search = _searched(job, files, meter, stop_requested)
     if search is None:
         return
-    spent, zero = meter.spent, time.process_time()
+    spent = meter.spent
     with reading(search) as db:
         children = sorted(all_children(db), key=lambda child: child.ended_at or 0.0)
         found = candidates(db)
     states = [child.state for child in children]
-    winner: dict[str, Any] = {"cause": "no child has a metric"}
+    ended = {"finished", "failed"}.intersection(states)
+    winner: dict[str, Any] = {"cause": f"no child has {'a metric' if ended else 'ended within the budget'}"}
+    final = f"{job.cell.name}{FINAL}"
+    training = Meter(CellFiles(files.folder, final), math.inf, stop_requested)
     if found:
-        with meter.until_stopped(run_folder(_runs(job), f"{job.cell.name}{FINAL}")):
+        with training.watching(run_folder(_runs(job), final), counts=False):
             trained = _trained(job, search)
         if trained is None or stop_requested():
             return
@@ -110,7 +114,7 @@ def _run(job: CellJob, stop_requested: Callable[[], bool]) -> None:
             accuracy=winner.get("accuracy"),
             by_validation=winner.get("by_validation", False),
             cause=winner.get("cause"),
-            retrained_s=time.process_time() - zero,
+            retrained_s=training.spent if found else 0.0,
         )
     )
 
@@ -130,7 +134,7 @@ def _searched(job: CellJob, files: CellFiles, meter: Meter, stop_requested: Call
         config = _begun(job, files, meter, stop_requested)
         if config is None:
             return None
-        _keep_config_away(folder)
+        _remove_earlier(folder)
         with meter.watching(folder):
             status = _executed(config, folder)
         return folder if status.state == "finished" or meter.is_over else None
@@ -142,8 +146,8 @@ def _searched(job: CellJob, files: CellFiles, meter: Meter, stop_requested: Call
     return folder if status.state == "finished" or meter.is_over else None
 
 
-def _keep_config_away(folder: RunFolder) -> None:
-    """Remove what a start has left that was killed before its search began, which has nothing to be gone on with."""
+def _remove_earlier(folder: RunFolder) -> None:
+    """Remove a run that is not gone on with: one that was killed before it began, or a probe, which is one piece."""
     if folder.path.exists():
         remove_folder(folder)
 
@@ -170,7 +174,7 @@ def _begun(job: CellJob, files: CellFiles, meter: Meter, stop_requested: Callabl
     shown = files.probed()
     if shown is None:
         folder = run_folder(_runs(job), f"{cell.name}{PROBE}")
-        _keep_config_away(folder)  # a probe is measured in one piece
+        _remove_earlier(folder)
         zero = meter.spent
         with meter.watching(folder, counts=False):
             _executed(replace(probing, name=folder.name), folder)
@@ -256,7 +260,7 @@ def _validated(job: CellJob, search: RunFolder, flags: Sequence[str]) -> dict[st
     if folder.ledger.exists():
         config = resumable_run(_runs(job), name, lambda _: None).read_config()
     else:
-        _keep_config_away(folder)
+        _remove_earlier(folder)
         words = ["--from-run", search.name, "--top", "1", "--name", name, "--storage-path", _runs(job), *flags]
         config, _ = parse_launch(job.cell.recipe, words, "RECIPE")
     status = read_status(folder, time.time()) if folder.ledger.exists() else None

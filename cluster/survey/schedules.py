@@ -225,9 +225,7 @@ def _of_children(config: RunConfig, options: Any, children: int) -> RunConfig:
         case BayesianOptions():
             options = replace(options, random_starts=max(2, min(options.random_starts, children // RANDOM_SHARE)))
         case EasOptions():
-            growing, stages = max(len(options.stage_children), children - options.starts), len(options.stage_children)
-            counts = tuple(growing * (stage + 1) // stages - growing * stage // stages for stage in range(stages))
-            options = replace(options, stage_children=counts)
+            options = replace(options, stage_children=()).for_children(children)
         case ProgressiveOptions():
             levels = config.space_options.blocks - 1
             first = config.max_children - levels * options.beam  # all cells of one block

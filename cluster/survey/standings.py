@@ -32,7 +32,7 @@ class Standing:
     Attributes:
         word: the system's.
         results, rivals: of the seeds of which both have an accuracy, in the same order.
-        lost: a sentence on each seed that is left out, as one of the two has none.
+        lost: why each seed is left out of which one of the two has none, by the seed.
         accuracy, rival: of the winners after the training that is alike for all.
         ahead: the difference of each seed.
     """
@@ -40,7 +40,7 @@ class Standing:
     word: str
     results: Sequence[CellResult]
     rivals: Sequence[CellResult]
-    lost: Sequence[str]
+    lost: Mapping[int, str]
 
     @property
     def name(self) -> str:
@@ -180,16 +180,15 @@ def _standing(plan: Plan, word: str, results: Mapping[str, Sequence[CellResult]]
     theirs = {result.seed: result for result in results.get(plan.rivals[word], ())}
     both = [seed for seed in ours if seed in theirs]
     whole = [seed for seed in both if ours[seed].accuracy is not None and theirs[seed].accuracy is not None]
-    lost = [
-        f"{SURVEYED[word].name}, seed {seed}: "
-        + " and ".join(
+    lost = {
+        seed: " and ".join(
             f"{who} has no accuracy ({one.cause})"
             for who, one in (("its winner", ours[seed]), ("that of random search", theirs[seed]))
             if one.accuracy is None
         )
         for seed in both
         if seed not in whole
-    ]
+    }
     return Standing(
         word=word,
         results=[ours[seed] for seed in whole],
@@ -224,7 +223,7 @@ def _standing_json(one: Standing) -> dict[str, Any]:
         "core_seconds": one.mean("spent"),
         "training_core_seconds": one.mean("retrained_s"),
         "schedules": [result.fit for result in one.results],
-        "lost": list(one.lost),
+        "lost": {str(seed): fault for seed, fault in one.lost.items()},
     }
 
 

@@ -1,7 +1,7 @@
 """Carries a survey out: every search that its folder lacks, several at one time, and the training of the winners."""
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def _run(plan: Plan, folder: Path, processes: int, report: Report) -> dict[str, 
     ]
     waiting = [cell.name for cell in left]
     try:
-        with interruptible(), closing(_running(jobs, processes)) as running:
+        with interruptible(), closing(in_processes(run_cell, jobs, processes)) as running:
             for _ in running:
                 for name in [name for name in waiting if files[name].result() is not None]:
                     waiting.remove(name)
@@ -101,20 +101,6 @@ def _run(plan: Plan, folder: Path, processes: int, report: Report) -> dict[str, 
             " done: the same command goes on"
         ) from None
     return whole(plan, folder)
-
-
-def _running(jobs: Sequence[CellJob], processes: int) -> Generator[None, None, None]:
-    """Run the cells and yield after each; with one process that is this one, whose Ctrl-C stops the cell."""
-    if processes > 1:
-        yield from in_processes(run_cell, jobs, processes)
-        return
-    for job in jobs:
-        run_cell(job, _never)
-        yield
-
-
-def _never() -> bool:
-    return False
 
 
 def whole(plan: Plan, folder: Path) -> dict[str, list[CellResult]]:

@@ -81,7 +81,11 @@ def notes(summary: Summary) -> list[str]:
         found.append(
             f"Schedules that follow the number of children are fitted to the budget by a probe, seed 1: {said}."
         )
-    found += [f"{sentence}." for one in summary.standings for sentence in one.lost]
+    lost: dict[str, list[str]] = {}
+    for one in summary.standings:
+        for seed, fault in one.lost.items():
+            lost.setdefault(fault, []).append(f"{one.name}, seed {seed}")
+    found += [f"{'; '.join(whose)}: {fault}." for fault, whose in lost.items()]
     if summary.missing:
         found.append(f"Not measured yet: {', '.join(summary.missing)}.")
     left_out = "; ".join(f"{name}: {reason}" for name, reason in LEFT_OUT.items())

@@ -67,6 +67,16 @@ def test_the_table_has_what_was_measured_and_the_notes_what_was_not() -> None:
     assert "seed-agem *" in text(summary())
 
 
+def test_systems_without_an_accuracy_for_the_same_reason_share_a_sentence() -> None:
+    plan = make_plan(Request(task="digits", budget_s=3.0, seeds=1, systems=("nas", "darts")))
+    words = ("nas", "random-convolutional", "darts", "random-darts")
+    lost = summarize(plan, {word: [made(word, 1, None)] for word in words})
+    assert (
+        "NAS, seed 1; DARTS, seed 1: its winner has no accuracy (diverged) and that of random search has no accuracy"
+        " (diverged)."
+    ) in notes(lost)
+
+
 def test_a_search_that_has_ended_is_a_line() -> None:
     assert cell_text(made("nas", 2, children=1)) == (
         "nas, seed 2: 3 core-seconds, 1 child, best 75.00 % validation, retrained 90.00 % test with 1,000 parameters"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -124,6 +125,21 @@ def test_a_search_that_is_stopped_has_no_result(tmp_path: Path) -> None:
     status = read_status(run, time.time())
     assert status.state == "stopped"
     assert status.finished >= 1
+
+
+def test_the_time_of_a_winners_training_counts_over_its_starts(folder: Path, tmp_path: Path) -> None:
+    """Its first start has ended behind the training, and before the result was written."""
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    plan = make_plan(Request(task="digits", budget_s=BUDGET_S, seeds=1, systems=("metaqnn",), retrain_epochs=1))
+    files = CellFiles(tmp_path / CELLS, "metaqnn-1")
+    first = files.result()
+    assert first is not None
+    (tmp_path / CELLS / "metaqnn-1.json").unlink()
+    run_cell(CellJob(cell=plan.cells[0], budget_s=BUDGET_S, epochs=1, folder=str(tmp_path)), lambda: False)
+    second = files.result()
+    assert second is not None
+    assert first.accuracy == second.accuracy is not None
+    assert second.retrained_s >= first.retrained_s > 0.5
 
 
 def test_after_ctrl_c_there_is_a_table_and_the_search_can_go_on(
