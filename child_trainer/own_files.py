@@ -9,7 +9,7 @@ import linecache
 import sys
 import types
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from importlib import import_module
 from importlib.util import find_spec
@@ -99,7 +99,8 @@ def load_module(file: str) -> types.ModuleType:
     text = text_of(file)
     key = (file, digest(text))
     if key not in _MODULES:
-        _MODULES[key] = _execute(file, text)
+        with redirect_stdout(sys.stderr):  # a command's own output may be for programs
+            _MODULES[key] = _execute(file, text)
     return _MODULES[key]
 
 

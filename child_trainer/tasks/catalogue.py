@@ -5,12 +5,14 @@ One more task is one module (`entry.TaskModule`) and one row of `TASKS`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from child_trainer import own_files
 from child_trainer.architectures.architecture import Architecture, Kind
@@ -32,6 +34,8 @@ from child_trainer.training.task import Task, TaskError
 
 if TYPE_CHECKING:
     from child_trainer.training.image_classifier import Images
+
+T = TypeVar("T")
 
 POLE = "child_trainer.tasks.pole"
 
@@ -198,7 +202,10 @@ def _own_task(name: str) -> TaskEntry:
     entry = own_files.load(name)
     if not isinstance(entry, TaskEntry):
         raise own_files.OwnFileError(f"{name} must be a TaskEntry, got {type(entry).__name__}")
-    module = entry.functions()
+    try:
+        module = entry.functions()
+    except ImportError as error:
+        raise own_files.OwnFileError(f"the module of {name} cannot be imported: {error}") from error
     if lacking := [function for function in ("check", "load") if not callable(getattr(module, function, None))]:
         functions = " and ".join(f"`{function}`" for function in lacking)
         raise own_files.OwnFileError(f"{name} is not a task: its module {entry.module} lacks the function {functions}")
@@ -220,10 +227,12 @@ def check_task(name: str, data: str | Path | None = None, *, options: Any = None
             wrong or of another task.
     """
     entry, options = _with_options(name, options)
-    functions, folder = entry.functions(), _folder(data)
-    functions.check(name, folder, options, download=download)
-    if entry.family == "table" and own_files.is_own(name):
-        functions.load(name, folder, options, seed=0, device="cpu")  # its values are checked when they are read
+    folder = _folder(data)
+    _call(name, "check", lambda: entry.functions().check(name, folder, options, download=download))
+    if own_files.is_own(name):  # what is wrong with its data is seen when they are read
+        _loaded(name, entry, folder, options, seed=0, device="cpu")
+        if entry.load_test() is not None:
+            _loaded_test(name, entry, folder, options, device="cpu")
 
 
 def load_task(
@@ -255,11 +264,10 @@ def load_task(
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise TaskError(f"`seed` must be a whole number, got {seed!r}")
     _check_device(device)
-    functions, folder = entry.functions(), _folder(data)
+    folder = _folder(data)
     if download:
-        functions.check(name, folder, options, download=True)
-    with computing_with(1):  # the data's own means and deviations are sums, too
-        task = functions.load(name, folder, options, seed=seed, device=device)
+        _call(name, "check", lambda: entry.functions().check(name, folder, options, download=True))
+    task = _loaded(name, entry, folder, options, seed=seed, device=device)
     if not all_training:
         return task
     if (on_all := getattr(task, "on_all_training", None)) is None:
@@ -277,11 +285,57 @@ def load_test(name: str, *, data: str | Path | None = None, device: str = "cpu",
             missing or corrupt.
     """
     entry, options = _with_options(name, options)
-    load = entry.load_test()
-    if load is None:
+    if entry.load_test() is None:
         raise TaskError(f"the task {name!r} has no test images")
     _check_device(device)
-    return load(name, _folder(data), options, device=device)
+    return _loaded_test(name, entry, _folder(data), options, device=device)
+
+
+def _loaded(name: str, entry: TaskEntry, data: Path | None, options: Any, *, seed: int, device: str) -> Task:
+    """Return the task; one of the user's own is checked against what its entry says of it."""
+    with computing_with(1):  # the data's own means and deviations are sums, too
+        task = _call(name, "load", lambda: entry.functions().load(name, data, options, seed=seed, device=device))
+    if not own_files.is_own(name):
+        return task
+    if not all(hasattr(task, attribute) for attribute in ("fit", "measure")):
+        raise TaskError(f"{name}: `load` must return a task, such as an ImageTask, got {type(task).__name__}")
+    if entry.problem is not None and (shape := getattr(task, "input_shape", None)) is not None:
+        found = (tuple(shape), getattr(task, "num_classes", None))
+        if found != (right := (tuple(entry.problem.shape), entry.problem.classes)):
+            raise TaskError(
+                f"{name}: `load` must return what its `problem` says, images of shape {right[0]} and {right[1]}"
+                f" classes, got {found[0]} and {found[1]}"
+            )
+    return task
+
+
+def _loaded_test(name: str, entry: TaskEntry, data: Path | None, options: Any, *, device: str) -> Images:
+    """Return the test images; those of a task of the user's own are checked as its other ones are."""
+    load = entry.load_test()
+    assert load is not None
+    images = _call(name, "load_test", lambda: load(name, data, options, device=device))
+    if own_files.is_own(name) and entry.family == "images":
+        from child_trainer.tasks.image import check_images
+        from child_trainer.training.image_classifier import Images
+
+        if not isinstance(images, Images) or not len(images):
+            raise TaskError(f"{name}: `load_test` must return Images, at least one, got {images!r:.60}")
+        if entry.problem is not None:
+            check_images(images, f"{name}: `load_test`", entry.problem.shape, entry.problem.classes)
+    return images
+
+
+def _call(name: str, function: str, call: Callable[[], T]) -> T:
+    """Return what a function of a task returns; an error of the user's own code becomes a `TaskError` that names it."""
+    if not own_files.is_own(name):
+        return call()
+    try:
+        with redirect_stdout(sys.stderr):  # a command's own output may be for programs
+            return call()
+    except TaskError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise TaskError(f"{name}: `{function}` failed: {type(error).__name__}: {error}") from error
 
 
 def load_table(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
 
 from child_trainer.architectures.architecture import Kind
 from child_trainer.no_options import NoOptions
@@ -169,6 +169,20 @@ class TaskEntry:
     costs: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        for name, right, is_right in (
+            ("family", f"one of {', '.join(FAMILY_COSTS)}", self.family in FAMILY_COSTS),
+            (
+                "kinds",
+                f"a tuple of {', '.join(get_args(Kind))}",
+                isinstance(self.kinds, tuple) and bool(self.kinds) and set(self.kinds) <= set(get_args(Kind)),
+            ),
+            ("measure", "a Measure, such as Measure.ACCURACY", isinstance(self.measure, Measure)),
+            ("module", "a module's name, such as __name__", isinstance(self.module, str)),
+            ("problem", "an ImageProblem", isinstance(self.problem, ImageProblem | None)),
+            ("instant", "a function of the options", callable(self.instant)),
+        ):
+            if not is_right:
+                raise TaskError(f"`{name}` of a task must be {right}, got {getattr(self, name)!r}")
         if self.usual_options is None:
             object.__setattr__(self, "usual_options", self.options())
 

@@ -95,7 +95,11 @@ class Table:
 
     def __post_init__(self) -> None:
         low, high = LIMITS.get(self.measure, (-math.inf, math.inf))
+        if not self.answers:
+            raise TaskError(f"table {self.name!r} must have an answer, got none")
         for key, answer in self.answers.items():
+            if not isinstance(answer, Answer):
+                raise TaskError(f"table {self.name!r}, row {key!r}: it must be an Answer(...), got {answer!r}")
             if (answer.metric is None) != (answer.failure is not None):
                 wish = "`metric` must be a number, or the answer `Answer.failed(...)`"
                 raise TaskError(f"table {self.name!r}, row {key!r}: {wish}, got {answer.metric!r}")
@@ -235,6 +239,8 @@ def read_rows(path: Path, columns: Sequence[str], *, key: str | None = None) -> 
         ) from error
     except (UnicodeDecodeError, ValueError, csv.Error) as error:
         raise TaskError(f"{path} is damaged ({error}); it must be a table with {_list(columns)}") from error
+    if long := next((row for row in rows if None in row.values), None):
+        raise TaskError(f"{long.place} has more cells than the file has columns: a cell with commas must be in quotes")
     if not rows:
         raise TaskError(f"{path} has no rows; it must be a table with {_list(columns)}")
     if path.suffix == ".json":

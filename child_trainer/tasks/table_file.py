@@ -17,6 +17,9 @@ from child_trainer.tasks.lookup_table import Answer, Row, Table, read_rows
 from child_trainer.tasks.table_file_options import TableFileOptions
 from child_trainer.training.task import Progress, TaskError
 
+ID = re.compile("[0-9a-f]{16}")
+"""A canonical id."""
+
 NAMES = ("table.csv", "table.json")
 """What the file is called in a folder, or at a URL, which is copied as a folder."""
 
@@ -120,6 +123,11 @@ def _architecture(row: Row) -> str:
     value = row.values[ARCHITECTURE]
     text = value.strip() if isinstance(value, str) else value
     if isinstance(text, str) and not text.startswith("{"):
+        if not ID.fullmatch(text):
+            raise TaskError(
+                f"{row.place}: `{ARCHITECTURE}` must be a canonical id, 16 hexadecimal digits, or an architecture, got"
+                f" {text!r}"
+            )
         return row.text(ARCHITECTURE).strip()
     try:
         return Architecture.from_json(json.loads(text) if isinstance(text, str) else text).id

@@ -24,7 +24,7 @@ from child_trainer.training.epochs import (
 )
 from child_trainer.training.recorded_pass import Capture, RecordedPass, capture_for, record
 from child_trainer.training.state import SgdState
-from child_trainer.training.task import Diverged, Progress
+from child_trainer.training.task import Diverged, Progress, TaskError
 
 EVALUATION_BATCH = 1000
 """Images that are evaluated at once, on a GPU."""
@@ -51,6 +51,16 @@ class Images:
     pixels: Tensor
     labels: Tensor
 
+    def __post_init__(self) -> None:
+        for name, right, value, dimensions, dtype in (
+            ("pixels", "[N, C, H, W] of uint8", self.pixels, 4, torch.uint8),
+            ("labels", "[N] of int64", self.labels, 1, torch.int64),
+        ):
+            if not isinstance(value, Tensor) or value.dim() != dimensions or value.dtype != dtype:
+                raise TaskError(f"`{name}` of images must be a tensor {right}, got {_form(value)}")
+        if len(self.pixels) != len(self.labels):
+            raise TaskError(f"there must be a label for each image, got {len(self.pixels)} and {len(self.labels)}")
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -62,6 +72,12 @@ class Images:
     def to(self, device: str | torch.device) -> "Images":
         """Return the images on a device; no copy if they are there already."""
         return Images(self.pixels.to(device), self.labels.to(device))
+
+
+def _form(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return f"{list(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
 
 
 def standardise(pixels: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ def images(count, channels=3, side=8):
 
 
 def task_of(some):
-    return ImageTask(name="test", num_classes=10, flip=True, training=some, validation=some)
+    return ImageTask(name="test", num_classes=len(some), flip=True, training=some, validation=some)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
