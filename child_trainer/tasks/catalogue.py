@@ -315,13 +315,10 @@ def _loaded_test(name: str, entry: TaskEntry, data: Path | None, options: Any, *
     assert load is not None
     images = _call(name, "load_test", lambda: load(name, data, options, device=device))
     if own_files.is_own(name) and entry.family == "images":
-        from child_trainer.tasks.image import check_images
-        from child_trainer.training.image_classifier import Images
-
-        if not isinstance(images, Images) or not len(images):
+        if not hasattr(images, "pixels") or not len(images):
             raise TaskError(f"{name}: `load_test` must return Images, at least one, got {images!r:.60}")
         if entry.problem is not None:
-            check_images(images, f"{name}: `load_test`", entry.problem.shape, entry.problem.classes)
+            images.check(f"{name}: `load_test`", entry.problem.shape, entry.problem.classes)
     return images
 
 

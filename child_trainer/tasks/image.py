@@ -37,17 +37,6 @@ UPSAMPLING = 1.25
 """Training images are enlarged by this factor before the crop back to their size: 32 -> 40 (spec §1.6)."""
 
 
-def check_images(images: Images, what: str, shape: tuple[int, ...], classes: int) -> None:
-    """Raise `TaskError` unless the images have this shape `(C, H, W)`, and labels from 0 to `classes`, exclusive."""
-    if (found := tuple(images.pixels.shape[1:])) != tuple(shape):
-        raise TaskError(f"{what} must have images of shape {tuple(shape)}, got {found}")
-    if len(images) and not 0 <= int(images.labels.min()) <= int(images.labels.max()) < classes:
-        raise TaskError(
-            f"{what} must have labels from 0 to {classes - 1}, of {classes} classes, got"
-            f" {int(images.labels.min())} to {int(images.labels.max())}"
-        )
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageTask:
     """Images to be classified, carved into training and validation; the test images are not in it.
@@ -70,7 +59,7 @@ class ImageTask:
         for name, images in (("training", self.training), ("validation", self.validation)):
             if not isinstance(images, Images) or not len(images):
                 raise TaskError(f"`{name}` of the task {self.name!r} must be Images, at least one, got {images!r:.60}")
-            check_images(images, f"`{name}` of the task {self.name!r}", self.input_shape, self.num_classes)
+            images.check(f"`{name}` of the task {self.name!r}", self.input_shape, self.num_classes)
 
     @property
     def inherits(self) -> bool:

@@ -64,6 +64,19 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def check(self, what: str, shape: tuple[int, ...], classes: int) -> None:
+        """Raise `TaskError` unless the images have this shape `(C, H, W)`, and labels from 0 to `classes`, exclusive.
+
+        `what` is what they are, for the message.
+        """
+        if (found := tuple(self.pixels.shape[1:])) != tuple(shape):
+            raise TaskError(f"{what} must have images of shape {tuple(shape)}, got {found}")
+        if len(self) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < classes:
+            raise TaskError(
+                f"{what} must have labels from 0 to {classes - 1}, of {classes} classes, got"
+                f" {int(self.labels.min())} to {int(self.labels.max())}"
+            )
+
     def first(self, share: float) -> "Images":
         """Return the first `share` of the images, at least one."""
         count = max(1, round(len(self) * share))

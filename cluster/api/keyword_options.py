@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from cluster.config.flags import HELP_ALL, UsageError
+from cluster.config.flags import HELP_ALL, REPEATED, UsageError
 from cluster.config.recipes import find_recipe, recipe_label
 from cluster.config.run_config import RunConfig
 from cluster.runners.retraining import parse_launch
@@ -63,7 +63,7 @@ def words_of(name: str, value: object) -> Sequence[str]:
     if flag in ("--help", HELP_ALL) or isinstance(value, dict | set):
         raise ValueError(f"`{name}` must be an option of the search, with a plain value, got {value!r}")
     if isinstance(value, list | tuple) and not value:
-        return []
+        return [] if flag in REPEATED else [flag]  # which of them may be empty, their parser knows
     if isinstance(value, bool):
         return [flag if value else f"--no-{flag.removeprefix('--')}"]
     if isinstance(value, list | tuple):

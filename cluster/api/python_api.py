@@ -180,11 +180,10 @@ class Run:
         from cluster.finish.finish import Unfinished, finish
         from cluster.finish.plan import Request
 
-        settings = (
-            tuple(f"{name}={','.join(map(str, values))}" for name, values in grid.items())
-            if isinstance(grid, Mapping)
-            else tuple(grid)
-        )
+        for name, value, least in (("top", top, 1), ("seeds", seeds, 1)):
+            if value is not None and (type(value) is not int or value < least):
+                raise ValueError(f"`{name}` must be a whole number of at least {least}, got {value!r}")
+        settings = _grid_words(grid)
         words = [word for name, value in options.items() for word in words_of(name, value)]
         try:
             request = Request(
@@ -312,3 +311,20 @@ def _in_words(status: Status) -> str:
     best = status.best
     words = f", best {metric_name(status.measure)} {best.metric:.4f} (child {best.child_id})" if best else ""
     return f"{status.state}, {status.ended} of {counted(status.max_children, 'child')} ended{words}"
+
+
+def _grid_words(grid: object) -> tuple[str, ...]:
+    """Return a grid as the flag takes it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    wish = "a mapping of settings to lists of values, such as {'learning_rate': [0.1, 0.05]}, or a list of texts"
+    if isinstance(grid, Mapping):
+        for name, values in grid.items():
+            if isinstance(values, str) or not isinstance(values, Sequence):
+                raise ValueError(f"`grid` must be {wish}, got {values!r} for {name!r}")
+        return tuple(f"{name}={','.join(map(str, values))}" for name, values in grid.items())
+    if isinstance(grid, str) or not isinstance(grid, Sequence) or not all(isinstance(one, str) for one in grid):
+        raise ValueError(f"`grid` must be {wish}, got {grid!r}")
+    return tuple(grid)

@@ -132,10 +132,12 @@ def _no_weights(folder: RunFolder, config: RunConfig, child: Best, best: Best, o
     with reading(folder) as db:
         trained_with = config_of(config, continued(db), best)
     by_hand = f"{training_command(trained_with, best, 'best.json')} --save-weights best.safetensors"
+    with config.task.own_file():
+        tests = config.task.entry.family == "language" or config.task.entry.load_test() is not None
+    finish = f"`{folder.command('finish')}` trains the best networks for good and keeps theirs; or "
     return (
-        f"{kept}: `{folder.command('finish')}` trains the best networks for good and keeps theirs; or"
-        f" `{folder.command('best')} --json > best.json` and `{by_hand}` train it again, and `--weights"
-        " best.safetensors` then exports it"
+        f"{kept}: {finish if tests else ''}`{folder.command('best')} --json > best.json` and `{by_hand}` train it"
+        " again, and `--weights best.safetensors` then exports it"
     )
 
 

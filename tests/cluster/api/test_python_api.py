@@ -164,6 +164,8 @@ def test_a_search_in_a_thread_leaves_signals_alone(tmp_path: Path) -> None:
         ({"max_cost": 3}, "`max_cost` needs the price of a GPU hour: give `cost_per_gpu_hour`, too"),
         ({"searcher": "bogus"}, "unknown searcher 'bogus'; there are reinforce, "),
         ({"max_children": 0}, "`max_children` must be at least 1, got 0"),
+        ({"num_filters": []}, "`num_filters` must"),
+        ({"start_with": [], "decay_at": []}, "`decay_at` needs one value or more"),
     ],
 )
 @pytest.mark.parametrize("wait", [True, False])
@@ -225,6 +227,12 @@ def test_a_search_is_finished_from_python(tmp_path: Path) -> None:
         run.finish(grid={"warmth": [1]})
     with pytest.raises(ValueError, match="there is no option `epoch`"):
         run.finish(epoch=1, show=False)
+    for wrong in ({"learning_rate": 0.1}, {"learning_rate": "0.1"}, "learning-rate=0.1", 5):
+        with pytest.raises(ValueError, match="`grid` must be a mapping of settings to lists of values, such as"):
+            run.finish(grid=wrong)  # pyright: ignore[reportArgumentType]
+    for name in ("top", "seeds"):
+        with pytest.raises(ValueError, match=f"`{name}` must be a whole number of at least 1, got 'x'"):
+            run.finish(**{name: "x"})  # pyright: ignore[reportArgumentType]
     again = dict(top=1, grid={"learning_rate": [0.1]}, seeds=1, epochs=1, train_fraction=0.1, show=False)
     with pytest.raises(RunFailed, match=r"0 of 1 trainings of the run 'demo-grid' have ended, at its ceiling"):
         run.finish(**again, max_hours=1e-9)

@@ -23,6 +23,10 @@ def test_a_network_with_an_operation_of_ones_own(
     place = ("--storage-path", tmp_path / "runs")
     assert nascluster("launch", "digits", *parts, *SMALL, "--name", "own", *place) == 0
     capsys.readouterr()
+    assert nascluster("export", "own", *place) == 2
+    said = capsys.readouterr().err
+    assert "has kept no weights of child 1: `nascluster best own" in said
+    assert "finish" not in said  # which needs test images
     assert nascluster("best", "own", "--json", *place) == 0
     Path("best.json").write_text(capsys.readouterr().out)
     words = ("--task", "my_task.py:STRIPES", "--load", "my_space.py", "--epochs", "1", "--device", "cpu")
