@@ -11,7 +11,7 @@ import grpc
 from torch import Tensor
 
 from ps import errors
-from ps.codec import FlatReceiver, chunks, decode, encode, encoded_size, flat_chunks
+from ps.codec import FlatReceiver, decode, encoded_size, flat_chunks
 from ps.identifiers import check_client
 from ps.partition import partition, sizes_of
 from ps.rpc.frames import Frame
@@ -81,8 +81,6 @@ class Servicer:
         with self._handling(context):
             first = _first(request_iterator)
             head = first.message
-            if not head.parts:
-                return self._push_to_one(first, request_iterator, context)
             indices = self._indices(head.target, [part.shard for part in head.parts])
             slices = self._receive(first, request_iterator, indices, context)
             with _as_malformed():
@@ -112,9 +110,6 @@ class Servicer:
                     check_client(client)
             if len(clients) > 1 and self._layout.consistency.waits:
                 raise errors.MalformedMessage("a pull must be of one client where clients wait for each other")
-            if not request.shards:
-                yield from self._pull_from_one(request, clients)
-                return
             indices = self._indices(request.target, request.shards)
             names = self._named(request.tensors)
             wanted = {
@@ -150,40 +145,6 @@ class Servicer:
         with self._handling(context):
             request = _first(request_iterator)
             return ps_pb2.StatusReply(**asdict(self._shard(request.target).status()))
-
-    def _push_to_one(self, first: Any, requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
-        """Answer a push as older clients send it."""
-        head = first.message
-        shard = self._shard(head.target)
-        data = _receive_encoded(first, requests, encoded_size(shard.shapes), context)
-        with _as_malformed():
-            push = ShardPush(
-                client=head.client,
-                sequence=head.sequence,
-                gradients=decode(data),
-                seen_version=head.seen_version,
-                seen_applied=head.seen_applied,
-                rates=dict(head.rates),
-            )
-        ack = shard.push(push)
-        return ps_pb2.PushReply(
-            version=ack.version,
-            incarnation=ack.incarnation,
-            staleness=ack.staleness,
-            duplicate=ack.duplicate,
-            dropped=ack.dropped,
-        )
-
-    def _pull_from_one(self, request: Any, clients: Sequence[str]) -> Iterator[Any]:
-        """Answer a pull as older clients send it."""
-        pulled = self._shard(request.target).pull(list(request.names), clients, catching_up=request.catching_up)
-        for chunk in chunks(encode(pulled.values)):
-            yield ps_pb2.PullReply(
-                version=pulled.version,
-                incarnation=pulled.incarnation,
-                applied=next(iter(pulled.applied), None),
-                chunk=chunk,
-            )
 
     @contextmanager
     def _handling(self, context: grpc.ServicerContext) -> Iterator[None]:
@@ -234,9 +195,9 @@ class Servicer:
         """Return the shards that a request is for, which need not be here."""
         self._check_target(target)
         shards = list(indices)
-        if not increasing(shards) or shards[-1] >= self._layout.shards:
+        if not shards or not increasing(shards) or shards[-1] >= self._layout.shards:
             raise errors.MalformedMessage(
-                f"the shards must increase and be below {self._layout.shards}, got {shards[:100]}"
+                f"the shards must be at least one, increase and be below {self._layout.shards}, got {shards[:100]}"
             )
         return shards
 

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from ps.shard.durable_shard import DurableShard
 from ps.shard.journal import Journal
@@ -42,7 +42,9 @@ class FileUpdates:
             self._journal.switch()
             self._is_switched = True
         # A shard's last commit before the switch is its durable state by the time that its lock is free.
-        for writing in [self._writers.submit(shard.update_file) for shard in self._shards]:
+        writings = [self._writers.submit(shard.update_file) for shard in self._shards]
+        wait(writings)  # even if one fails: the next update must not write a file that this one still writes
+        for writing in writings:
             writing.result()
         self._journal.clear()
         self._is_switched = False

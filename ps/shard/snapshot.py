@@ -205,12 +205,14 @@ class SnapshotFile:
         return ShardState(tensors, json.loads(header["state"]))
 
     def content(self, state: ShardState) -> Content:
-        """Return what `write` makes the file's content."""
+        """Return what `write` makes the file's content; may be called from several threads."""
         slices = as_slices(state.tensors)
-        if self._entries[0] is not slices.sizes:
-            self._entries = slices.sizes, _entries(slices.sizes)
+        sizes, entries = self._entries  # read once, as another thread may replace it
+        if sizes is not slices.sizes:
+            entries = _entries(slices.sizes)
+            self._entries = slices.sizes, entries
         metadata = f'{self._identity}, "state": {_LAST_TEXT.of(state.metadata)}, "checksum": "{_NO_CHECKSUM}"}}'
-        header = f'{{"__metadata__":{metadata}{self._entries[1]}}}'.encode()
+        header = f'{{"__metadata__":{metadata}{entries}}}'.encode()
         header += b" " * (-len(header) % 8)  # tensors begin at a multiple of 8 bytes
         head = len(header).to_bytes(8, "little") + header
         data = slices.flat.numpy().astype("<f4", copy=False).data.cast("B")

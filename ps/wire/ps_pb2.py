@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10ps/wire/ps.proto\x12\rnascluster.ps\"9\n\x06Target\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\r\n\x05shard\x18\x03 \x01(\r\")\n\x07Tensors\x12\x0b\n\x03\x61ll\x18\x01 \x01(\x08\x12\x11\n\tpositions\x18\x02 \x03(\r\"7\n\x05\x45rror\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0f\n\x07\x61pplied\x18\x03 \x01(\x03\"q\n\x11InitializeRequest\x12%\n\x06target\x18\x01 \x01(\x0b\x32\x15.nascluster.ps.Target\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\x12\x17\n\nsize_bytes\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_size_bytes\"\x11\n\x0fInitializeReply\"\xb1\x01\n\x0bPullRequest\x12%\n\x06target\x18\x01 \x01(\x0b\x32\x15.nascluster.ps.Target\x12\r\n\x05names\x18\x02 \x03(\t\x12\x0e\n\x06\x63lient\x18\x03 \x01(\t\x12\x13\n\x0b\x63\x61tching_up\x18\x04 \x01(\x08\x12\x0e\n\x06shards\x18\x05 \x03(\r\x12\'\n\x07tensors\x18\x06 \x01(\x0b\x32\x16.nascluster.ps.Tensors\x12\x0e\n\x06others\x18\x07 \x03(\t\"{\n\tPullReply\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x13\n\x0bincarnation\x18\x02 \x01(\x03\x12\r\n\x05\x63hunk\x18\x03 \x01(\x0c\x12\x0f\n\x07\x61pplied\x18\x04 \x01(\x03\x12(\n\x05parts\x18\x05 \x03(\x0b\x32\x19.nascluster.ps.PulledPart\"w\n\nPulledPart\x12\r\n\x05shard\x18\x01 \x01(\r\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x14.nascluster.ps.Error\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x13\n\x0bincarnation\x18\x04 \x01(\x03\x12\x0f\n\x07\x61pplied\x18\x05 \x03(\x03\"\xfc\x02\n\x0bPushRequest\x12%\n\x06target\x18\x01 \x01(\x0b\x32\x15.nascluster.ps.Target\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12\x14\n\x0cseen_version\x18\x04 \x01(\x03\x12\r\n\x05\x63hunk\x18\x05 \x01(\x0c\x12\x17\n\nsize_bytes\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x0cseen_applied\x18\x07 \x01(\x03\x12\x34\n\x05rates\x18\x08 \x03(\x0b\x32%.nascluster.ps.PushRequest.RatesEntry\x12&\n\x05parts\x18\t \x03(\x0b\x32\x17.nascluster.ps.PushPart\x12\'\n\x07tensors\x18\n \x01(\x0b\x32\x16.nascluster.ps.Tensors\x12\x0c\n\x04note\x18\x0b \x01(\t\x1a,\n\nRatesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\r\n\x0b_size_bytes\"E\n\x08PushPart\x12\r\n\x05shard\x18\x01 \x01(\r\x12\x14\n\x0cseen_version\x18\x02 \x01(\x03\x12\x14\n\x0cseen_applied\x18\x03 \x01(\x03\"\x92\x01\n\tPushReply\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x13\n\x0bincarnation\x18\x02 \x01(\x03\x12\x11\n\tstaleness\x18\x03 \x01(\x03\x12\x11\n\tduplicate\x18\x04 \x01(\x08\x12\x0f\n\x07\x64ropped\x18\x05 \x01(\x08\x12(\n\x05parts\x18\x06 \x03(\x0b\x32\x19.nascluster.ps.PushedPart\"\x9d\x01\n\nPushedPart\x12\r\n\x05shard\x18\x01 \x01(\r\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x14.nascluster.ps.Error\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x13\n\x0bincarnation\x18\x04 \x01(\x03\x12\x11\n\tstaleness\x18\x05 \x01(\x03\x12\x11\n\tduplicate\x18\x06 \x01(\x08\x12\x0f\n\x07\x64ropped\x18\x07 \x01(\x08\"E\n\x0cLeaveRequest\x12%\n\x06target\x18\x01 \x01(\x0b\x32\x15.nascluster.ps.Target\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\"\x0c\n\nLeaveReply\"E\n\x0bKeepRequest\x12%\n\x06target\x18\x01 \x01(\x0b\x32\x15.nascluster.ps.Target\x12\x0f\n\x07\x63lients\x18\x02 \x03(\t\"\x0b\n\tKeepReply\"6\n\rStatusRequest\x12%\n\x06target\x18\x01 \x01(\x0b\x32\x15.nascluster.ps.Target\"\x9b\x02\n\x0bStatusReply\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x13\n\x0bincarnation\x18\x03 \x01(\x03\x12\x13\n\x0binitialized\x18\x04 \x01(\x08\x12\x0e\n\x06pushes\x18\x05 \x01(\x03\x12\x12\n\nduplicates\x18\x06 \x01(\x03\x12\x10\n\x08rejected\x18\x07 \x01(\x03\x12\x10\n\x08\x65lements\x18\x08 \x01(\x03\x12\x0f\n\x07\x63lients\x18\t \x01(\x03\x12\x0e\n\x06writes\x18\n \x01(\x03\x12\x0f\n\x07\x64ropped\x18\x0b \x01(\x03\x12\x16\n\x0esnapshot_age_s\x18\x0c \x01(\x01\x12\x18\n\x10snapshot_write_s\x18\r \x01(\x01\x12\x16\n\x0esnapshot_bytes\x18\x0e \x01(\x03\x32\xa6\x03\n\x0fParameterShards\x12P\n\nInitialize\x12 .nascluster.ps.InitializeRequest\x1a\x1e.nascluster.ps.InitializeReply(\x01\x12>\n\x04Pull\x12\x1a.nascluster.ps.PullRequest\x1a\x18.nascluster.ps.PullReply0\x01\x12>\n\x04Push\x12\x1a.nascluster.ps.PushRequest\x1a\x18.nascluster.ps.PushReply(\x01\x12?\n\x05Leave\x12\x1b.nascluster.ps.LeaveRequest\x1a\x19.nascluster.ps.LeaveReply\x12<\n\x04Keep\x12\x1a.nascluster.ps.KeepRequest\x1a\x18.nascluster.ps.KeepReply\x12\x42\n\x06Status\x12\x1c.nascluster.ps.StatusRequest\x1a\x1a.nascluster.ps.StatusReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10ps/wire/ps.proto\x12\rnascluster.ps\"9\n\x06Target\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\r\n\x05shard\x18\x03 \x01(\r\")\n\x07Tensors\x12\x0b\n\x03\x61ll\x18\x01 \x01(\x08\x12\x11\n\tpositions\x18\x02 \x03(\r\"7\n\x05\x45rror\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0f\n\x07\x61pplied\x18\x03 \x01(\x03\"q\n\x11InitializeRequest\x12%\n\x06target\x18\x01 \x01(\x0b\x32\x15.nascluster.ps.Target\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\x12\x17\n\nsize_bytes\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_size_bytes\"\x11\n\x0fInitializeReply\"\xa8\x01\n\x0bPullRequest\x12%\n\x06target\x18\x01 \x01(\x0b\x32\x15.nascluster.ps.Target\x12\x0e\n\x06\x63lient\x18\x03 \x01(\t\x12\x13\n\x0b\x63\x61tching_up\x18\x04 \x01(\x08\x12\x0e\n\x06shards\x18\x05 \x03(\r\x12\'\n\x07tensors\x18\x06 \x01(\x0b\x32\x16.nascluster.ps.Tensors\x12\x0e\n\x06others\x18\x07 \x03(\tJ\x04\x08\x02\x10\x03\"V\n\tPullReply\x12\r\n\x05\x63hunk\x18\x03 \x01(\x0c\x12(\n\x05parts\x18\x05 \x03(\x0b\x32\x19.nascluster.ps.PulledPartJ\x04\x08\x01\x10\x02J\x04\x08\x02\x10\x03J\x04\x08\x04\x10\x05\"w\n\nPulledPart\x12\r\n\x05shard\x18\x01 \x01(\r\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x14.nascluster.ps.Error\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x13\n\x0bincarnation\x18\x04 \x01(\x03\x12\x0f\n\x07\x61pplied\x18\x05 \x03(\x03\"\xc8\x02\n\x0bPushRequest\x12%\n\x06target\x18\x01 \x01(\x0b\x32\x15.nascluster.ps.Target\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12\r\n\x05\x63hunk\x18\x05 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x06 \x01(\x03\x12\x34\n\x05rates\x18\x08 \x03(\x0b\x32%.nascluster.ps.PushRequest.RatesEntry\x12&\n\x05parts\x18\t \x03(\x0b\x32\x17.nascluster.ps.PushPart\x12\'\n\x07tensors\x18\n \x01(\x0b\x32\x16.nascluster.ps.Tensors\x12\x0c\n\x04note\x18\x0b \x01(\t\x1a,\n\nRatesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01J\x04\x08\x04\x10\x05J\x04\x08\x07\x10\x08\"E\n\x08PushPart\x12\r\n\x05shard\x18\x01 \x01(\r\x12\x14\n\x0cseen_version\x18\x02 \x01(\x03\x12\x14\n\x0cseen_applied\x18\x03 \x01(\x03\";\n\tPushReply\x12(\n\x05parts\x18\x06 \x03(\x0b\x32\x19.nascluster.ps.PushedPartJ\x04\x08\x01\x10\x06\"\x9d\x01\n\nPushedPart\x12\r\n\x05shard\x18\x01 \x01(\r\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x14.nascluster.ps.Error\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x13\n\x0bincarnation\x18\x04 \x01(\x03\x12\x11\n\tstaleness\x18\x05 \x01(\x03\x12\x11\n\tduplicate\x18\x06 \x01(\x08\x12\x0f\n\x07\x64ropped\x18\x07 \x01(\x08\"E\n\x0cLeaveRequest\x12%\n\x06target\x18\x01 \x01(\x0b\x32\x15.nascluster.ps.Target\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\"\x0c\n\nLeaveReply\"E\n\x0bKeepRequest\x12%\n\x06target\x18\x01 \x01(\x0b\x32\x15.nascluster.ps.Target\x12\x0f\n\x07\x63lients\x18\x02 \x03(\t\"\x0b\n\tKeepReply\"6\n\rStatusRequest\x12%\n\x06target\x18\x01 \x01(\x0b\x32\x15.nascluster.ps.Target\"\x9b\x02\n\x0bStatusReply\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x13\n\x0bincarnation\x18\x03 \x01(\x03\x12\x13\n\x0binitialized\x18\x04 \x01(\x08\x12\x0e\n\x06pushes\x18\x05 \x01(\x03\x12\x12\n\nduplicates\x18\x06 \x01(\x03\x12\x10\n\x08rejected\x18\x07 \x01(\x03\x12\x10\n\x08\x65lements\x18\x08 \x01(\x03\x12\x0f\n\x07\x63lients\x18\t \x01(\x03\x12\x0e\n\x06writes\x18\n \x01(\x03\x12\x0f\n\x07\x64ropped\x18\x0b \x01(\x03\x12\x16\n\x0esnapshot_age_s\x18\x0c \x01(\x01\x12\x18\n\x10snapshot_write_s\x18\r \x01(\x01\x12\x16\n\x0esnapshot_bytes\x18\x0e \x01(\x03\x32\xa6\x03\n\x0fParameterShards\x12P\n\nInitialize\x12 .nascluster.ps.InitializeRequest\x1a\x1e.nascluster.ps.InitializeReply(\x01\x12>\n\x04Pull\x12\x1a.nascluster.ps.PullRequest\x1a\x18.nascluster.ps.PullReply0\x01\x12>\n\x04Push\x12\x1a.nascluster.ps.PushRequest\x1a\x18.nascluster.ps.PushReply(\x01\x12?\n\x05Leave\x12\x1b.nascluster.ps.LeaveRequest\x1a\x19.nascluster.ps.LeaveReply\x12<\n\x04Keep\x12\x1a.nascluster.ps.KeepRequest\x1a\x18.nascluster.ps.KeepReply\x12\x42\n\x06Status\x12\x1c.nascluster.ps.StatusRequest\x1a\x1a.nascluster.ps.StatusReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,33 +44,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INITIALIZEREPLY']._serialized_start=309
   _globals['_INITIALIZEREPLY']._serialized_end=326
   _globals['_PULLREQUEST']._serialized_start=329
-  _globals['_PULLREQUEST']._serialized_end=506
-  _globals['_PULLREPLY']._serialized_start=508
-  _globals['_PULLREPLY']._serialized_end=631
-  _globals['_PULLEDPART']._serialized_start=633
-  _globals['_PULLEDPART']._serialized_end=752
-  _globals['_PUSHREQUEST']._serialized_start=755
-  _globals['_PUSHREQUEST']._serialized_end=1135
-  _globals['_PUSHREQUEST_RATESENTRY']._serialized_start=1076
-  _globals['_PUSHREQUEST_RATESENTRY']._serialized_end=1120
-  _globals['_PUSHPART']._serialized_start=1137
-  _globals['_PUSHPART']._serialized_end=1206
-  _globals['_PUSHREPLY']._serialized_start=1209
-  _globals['_PUSHREPLY']._serialized_end=1355
-  _globals['_PUSHEDPART']._serialized_start=1358
-  _globals['_PUSHEDPART']._serialized_end=1515
-  _globals['_LEAVEREQUEST']._serialized_start=1517
-  _globals['_LEAVEREQUEST']._serialized_end=1586
-  _globals['_LEAVEREPLY']._serialized_start=1588
-  _globals['_LEAVEREPLY']._serialized_end=1600
-  _globals['_KEEPREQUEST']._serialized_start=1602
-  _globals['_KEEPREQUEST']._serialized_end=1671
-  _globals['_KEEPREPLY']._serialized_start=1673
-  _globals['_KEEPREPLY']._serialized_end=1684
-  _globals['_STATUSREQUEST']._serialized_start=1686
-  _globals['_STATUSREQUEST']._serialized_end=1740
-  _globals['_STATUSREPLY']._serialized_start=1743
-  _globals['_STATUSREPLY']._serialized_end=2026
-  _globals['_PARAMETERSHARDS']._serialized_start=2029
-  _globals['_PARAMETERSHARDS']._serialized_end=2451
+  _globals['_PULLREQUEST']._serialized_end=497
+  _globals['_PULLREPLY']._serialized_start=499
+  _globals['_PULLREPLY']._serialized_end=585
+  _globals['_PULLEDPART']._serialized_start=587
+  _globals['_PULLEDPART']._serialized_end=706
+  _globals['_PUSHREQUEST']._serialized_start=709
+  _globals['_PUSHREQUEST']._serialized_end=1037
+  _globals['_PUSHREQUEST_RATESENTRY']._serialized_start=981
+  _globals['_PUSHREQUEST_RATESENTRY']._serialized_end=1025
+  _globals['_PUSHPART']._serialized_start=1039
+  _globals['_PUSHPART']._serialized_end=1108
+  _globals['_PUSHREPLY']._serialized_start=1110
+  _globals['_PUSHREPLY']._serialized_end=1169
+  _globals['_PUSHEDPART']._serialized_start=1172
+  _globals['_PUSHEDPART']._serialized_end=1329
+  _globals['_LEAVEREQUEST']._serialized_start=1331
+  _globals['_LEAVEREQUEST']._serialized_end=1400
+  _globals['_LEAVEREPLY']._serialized_start=1402
+  _globals['_LEAVEREPLY']._serialized_end=1414
+  _globals['_KEEPREQUEST']._serialized_start=1416
+  _globals['_KEEPREQUEST']._serialized_end=1485
+  _globals['_KEEPREPLY']._serialized_start=1487
+  _globals['_KEEPREPLY']._serialized_end=1498
+  _globals['_STATUSREQUEST']._serialized_start=1500
+  _globals['_STATUSREQUEST']._serialized_end=1554
+  _globals['_STATUSREPLY']._serialized_start=1557
+  _globals['_STATUSREPLY']._serialized_end=1840
+  _globals['_PARAMETERSHARDS']._serialized_start=1843
+  _globals['_PARAMETERSHARDS']._serialized_end=2265
 # @@protoc_insertion_point(module_scope)

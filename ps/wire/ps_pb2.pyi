@@ -49,36 +49,28 @@ class InitializeReply(_message.Message):
     def __init__(self) -> None: ...
 
 class PullRequest(_message.Message):
-    __slots__ = ("target", "names", "client", "catching_up", "shards", "tensors", "others")
+    __slots__ = ("target", "client", "catching_up", "shards", "tensors", "others")
     TARGET_FIELD_NUMBER: _ClassVar[int]
-    NAMES_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     CATCHING_UP_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
     TENSORS_FIELD_NUMBER: _ClassVar[int]
     OTHERS_FIELD_NUMBER: _ClassVar[int]
     target: Target
-    names: _containers.RepeatedScalarFieldContainer[str]
     client: str
     catching_up: bool
     shards: _containers.RepeatedScalarFieldContainer[int]
     tensors: Tensors
     others: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., names: _Optional[_Iterable[str]] = ..., client: _Optional[str] = ..., catching_up: _Optional[bool] = ..., shards: _Optional[_Iterable[int]] = ..., tensors: _Optional[_Union[Tensors, _Mapping]] = ..., others: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., client: _Optional[str] = ..., catching_up: _Optional[bool] = ..., shards: _Optional[_Iterable[int]] = ..., tensors: _Optional[_Union[Tensors, _Mapping]] = ..., others: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PullReply(_message.Message):
-    __slots__ = ("version", "incarnation", "chunk", "applied", "parts")
-    VERSION_FIELD_NUMBER: _ClassVar[int]
-    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("chunk", "parts")
     CHUNK_FIELD_NUMBER: _ClassVar[int]
-    APPLIED_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
-    version: int
-    incarnation: int
     chunk: bytes
-    applied: int
     parts: _containers.RepeatedCompositeFieldContainer[PulledPart]
-    def __init__(self, version: _Optional[int] = ..., incarnation: _Optional[int] = ..., chunk: _Optional[bytes] = ..., applied: _Optional[int] = ..., parts: _Optional[_Iterable[_Union[PulledPart, _Mapping]]] = ...) -> None: ...
+    def __init__(self, chunk: _Optional[bytes] = ..., parts: _Optional[_Iterable[_Union[PulledPart, _Mapping]]] = ...) -> None: ...
 
 class PulledPart(_message.Message):
     __slots__ = ("shard", "error", "version", "incarnation", "applied")
@@ -95,7 +87,7 @@ class PulledPart(_message.Message):
     def __init__(self, shard: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., version: _Optional[int] = ..., incarnation: _Optional[int] = ..., applied: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class PushRequest(_message.Message):
-    __slots__ = ("target", "client", "sequence", "seen_version", "chunk", "size_bytes", "seen_applied", "rates", "parts", "tensors", "note")
+    __slots__ = ("target", "client", "sequence", "chunk", "size_bytes", "rates", "parts", "tensors", "note")
     class RatesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -106,10 +98,8 @@ class PushRequest(_message.Message):
     TARGET_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
-    SEEN_VERSION_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
-    SEEN_APPLIED_FIELD_NUMBER: _ClassVar[int]
     RATES_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
     TENSORS_FIELD_NUMBER: _ClassVar[int]
@@ -117,15 +107,13 @@ class PushRequest(_message.Message):
     target: Target
     client: str
     sequence: int
-    seen_version: int
     chunk: bytes
     size_bytes: int
-    seen_applied: int
     rates: _containers.ScalarMap[str, float]
     parts: _containers.RepeatedCompositeFieldContainer[PushPart]
     tensors: Tensors
     note: str
-    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., client: _Optional[str] = ..., sequence: _Optional[int] = ..., seen_version: _Optional[int] = ..., chunk: _Optional[bytes] = ..., size_bytes: _Optional[int] = ..., seen_applied: _Optional[int] = ..., rates: _Optional[_Mapping[str, float]] = ..., parts: _Optional[_Iterable[_Union[PushPart, _Mapping]]] = ..., tensors: _Optional[_Union[Tensors, _Mapping]] = ..., note: _Optional[str] = ...) -> None: ...
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., client: _Optional[str] = ..., sequence: _Optional[int] = ..., chunk: _Optional[bytes] = ..., size_bytes: _Optional[int] = ..., rates: _Optional[_Mapping[str, float]] = ..., parts: _Optional[_Iterable[_Union[PushPart, _Mapping]]] = ..., tensors: _Optional[_Union[Tensors, _Mapping]] = ..., note: _Optional[str] = ...) -> None: ...
 
 class PushPart(_message.Message):
     __slots__ = ("shard", "seen_version", "seen_applied")
@@ -138,20 +126,10 @@ class PushPart(_message.Message):
     def __init__(self, shard: _Optional[int] = ..., seen_version: _Optional[int] = ..., seen_applied: _Optional[int] = ...) -> None: ...
 
 class PushReply(_message.Message):
-    __slots__ = ("version", "incarnation", "staleness", "duplicate", "dropped", "parts")
-    VERSION_FIELD_NUMBER: _ClassVar[int]
-    INCARNATION_FIELD_NUMBER: _ClassVar[int]
-    STALENESS_FIELD_NUMBER: _ClassVar[int]
-    DUPLICATE_FIELD_NUMBER: _ClassVar[int]
-    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("parts",)
     PARTS_FIELD_NUMBER: _ClassVar[int]
-    version: int
-    incarnation: int
-    staleness: int
-    duplicate: bool
-    dropped: bool
     parts: _containers.RepeatedCompositeFieldContainer[PushedPart]
-    def __init__(self, version: _Optional[int] = ..., incarnation: _Optional[int] = ..., staleness: _Optional[int] = ..., duplicate: _Optional[bool] = ..., dropped: _Optional[bool] = ..., parts: _Optional[_Iterable[_Union[PushedPart, _Mapping]]] = ...) -> None: ...
+    def __init__(self, parts: _Optional[_Iterable[_Union[PushedPart, _Mapping]]] = ...) -> None: ...
 
 class PushedPart(_message.Message):
     __slots__ = ("shard", "error", "version", "incarnation", "staleness", "duplicate", "dropped")

@@ -217,13 +217,10 @@ PARTS = [{"shard": 0}, {"shard": 1}]
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        (
-            {"parts": [{"shard": 1}, {"shard": 0}]},
-            MalformedMessage,
-            r"shards must increase and be below 2, got \[1, 0\]",
-        ),
-        ({"parts": [{"shard": 0}, {"shard": 0}]}, MalformedMessage, r"must increase and be below 2, got \[0, 0\]"),
-        ({"parts": [{"shard": 2}]}, MalformedMessage, r"must increase and be below 2, got \[2\]"),
+        ({"parts": []}, MalformedMessage, r"the shards must be at least one, increase and be below 2, got \[\]"),
+        ({"parts": [{"shard": 1}, {"shard": 0}]}, MalformedMessage, r"increase and be below 2, got \[1, 0\]"),
+        ({"parts": [{"shard": 0}, {"shard": 0}]}, MalformedMessage, r"increase and be below 2, got \[0, 0\]"),
+        ({"parts": [{"shard": 2}]}, MalformedMessage, r"increase and be below 2, got \[2\]"),
         ({"tensors": {"positions": [0, 0]}}, MalformedMessage, "positions must increase and be below 1"),
         ({"tensors": {"positions": [1]}}, MalformedMessage, r"positions must increase and be below 1, got \[1\]"),
         ({"tensors": {}}, TooLarge, r"for these tensors on the shards \[0, 1\] must be 0 bytes, got more"),
@@ -258,6 +255,28 @@ def test_a_bad_batch_is_refused_as_a_whole(
     assert_equal(store.pull().values, {"x": torch.zeros(10)})
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shards": []}, r"the shards must be at least one, increase and be below 2, got \[\]"),
+        ({"shards": [1, 0]}, r"increase and be below 2, got \[1, 0\]"),
+        ({"shards": [0, 0]}, r"increase and be below 2, got \[0, 0\]"),
+        ({"shards": [2]}, r"increase and be below 2, got \[2\]"),
+        ({"tensors": {"positions": [1]}}, r"positions must increase and be below 1, got \[1\]"),
+        ({"client": "a\nb"}, "`client` must be 1 to 200 printable"),
+        ({"others": [""]}, "`client` must be 1 to 200 printable"),
+    ],
+)
+def test_a_bad_pull_is_refused(closing: Closing, changes: dict[str, Any], message: str):
+    layout = sgd_layout(shards=2)
+    store = closing(GrpcStore(layout, [closing(ShardServer(layout, [0, 1], None)).address] * 2))
+    store.initialize({"x": torch.zeros(10)})
+    fields = {"target": store._target(0), "client": "mallory", "shards": [0, 1], "tensors": ALL}
+    request = ps_pb2.PullRequest(**(fields | changes))
+    with pytest.raises(MalformedMessage, match=message):
+        store._calls.on_shard(0, time.monotonic(), lambda stub, options: list(stub.Pull(request, **options)))
+
+
 @pytest.mark.parametrize("data", [float("nan"), float("inf"), 1e30])
 def test_a_shard_refuses_bad_numbers_for_itself(closing: Closing, data: float):
     layout = sgd_layout(shards=2)
@@ -281,22 +300,22 @@ def test_a_shard_refuses_bad_numbers_for_itself(closing: Closing, data: float):
     assert [status.clients for status in store.status()] == [int(data != 1e30), 0]
 
 
-def test_a_server_that_knows_no_batches_is_noticed(closing: Closing):
-    class Old(grpc.ServerInterceptor):
-        """Answers as a server does that does not know `parts` and `shards`."""
+def test_a_reply_without_the_shards_answers_is_noticed(closing: Closing):
+    class Mute(grpc.ServerInterceptor):
+        """Answers for no shard."""
 
         def intercept_service(self, continuation: Any, details: Any) -> Any:
             handler = continuation(details)
             if details.method.endswith("/Push"):
                 return grpc.stream_unary_rpc_method_handler(
-                    lambda requests, _: ps_pb2.PushReply(version=len(list(requests))),
+                    lambda *_: ps_pb2.PushReply(),
                     handler.request_deserializer,
                     handler.response_serializer,
                 )
             return handler
 
     layout = sgd_layout(shards=2)
-    server = closing(ShardServer(layout, [0, 1], None, interceptors=[Old()]))
+    server = closing(ShardServer(layout, [0, 1], None, interceptors=[Mute()]))
     with pytest.raises(MalformedMessage, match=r"the reply must be of the shards \[0, 1\], got \[\]"):
         closing(GrpcStore(layout, [server.address] * 2)).push(push(1, layout, x=torch.ones(10)))
 

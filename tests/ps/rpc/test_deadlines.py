@@ -86,7 +86,8 @@ def test_a_hanging_client_occupies_threads_until_its_deadline_only(
     server = serve(5)
     store = GrpcStore(LAYOUT, [server.address], token=TOKEN, deadline_s=5, retry_timeout_s=30)
     store.initialize({"x": torch.zeros(ELEMENTS)})
-    request = ps_pb2.PullRequest(target=target(), names=["x"]).SerializeToString() if method == "Pull" else b""
+    pull = ps_pb2.PullRequest(target=target(), shards=[0], tensors={"all": True})
+    request = pull.SerializeToString() if method == "Pull" else b""
     command = [sys.executable, "-c", CLIENT, server.address, method, kind, "5", request.hex()]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as client:
         try:

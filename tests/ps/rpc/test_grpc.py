@@ -13,8 +13,20 @@ import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ps.codec import encode
-from ps.errors import MalformedMessage, NotDurable, StoreError, StoreUnavailable, TooLarge, Unauthenticated, WrongRun
+from ps.errors import (
+    MalformedMessage,
+    NonFinite,
+    NotDurable,
+    ShapeMismatch,
+    StoreError,
+    StoreUnavailable,
+    TooLarge,
+    Unauthenticated,
+    UnknownParameter,
+    WrongRun,
+)
 from ps.rpc.client import GrpcStore
+from ps.rpc.replies import push_ack
 from ps.rpc.server import ShardServer
 from ps.rpc.tls import Tls
 from ps.shard.journal import Journal
@@ -224,35 +236,65 @@ def test_a_shard_that_lives_elsewhere_is_refused(connect: Connect):
 
 
 @pytest.mark.parametrize(
-    ("changes", "data", "error", "message"),
+    ("data", "error", "message"),
     [
-        ({}, b"\0" * 3_000_000, TooLarge, "a message to shard 0 must be at most 33 bytes"),
-        ({}, b"\1", MalformedMessage, "the message ends at byte 1"),
-        ({"client": ""}, b"", MalformedMessage, "`client` must be 1 to 200 printable"),
-        ({"sequence": 0}, b"", MalformedMessage, "`sequence` must be an integer from 1"),
-        ({"seen_version": -1}, b"", MalformedMessage, "`seen_version` must be 0 or more"),
-        ({}, encode({"y": torch.ones(5)}), StoreError, "no tensor named 'y'"),
-        ({}, encode({"x": torch.ones(4)}), StoreError, r"must have the shape \(5,\), got \(4,\)"),
-        ({}, encode({"x": torch.full((5,), torch.nan)}), StoreError, "'x' must be finite"),
+        (b"\0" * 3_000_000, TooLarge, r"for these tensors on the shards \[0\] must be 20 bytes, got more"),
+        (b"\1", MalformedMessage, "broken off after 1 bytes"),
+        (torch.ones(4).numpy().tobytes(), MalformedMessage, "broken off after 16 bytes"),
+        (torch.full((5,), torch.nan).numpy().tobytes(), NonFinite, "'x' must be finite"),
     ],
 )
-def test_a_hostile_client_gets_the_same_errors_from_the_server(
-    serve: Serve, connect: Connect, changes: dict[str, Any], data: bytes, error: type[StoreError], message: str
+def test_a_hostile_client_cannot_push(
+    serve: Serve, connect: Connect, data: bytes, error: type[StoreError], message: str
 ):
-    server = serve()
-    store = connect(server.address)
+    store = connect(serve().address)
     store.initialize(ZEROS)
-    head = {"target": store._target(0), "client": "mallory", "sequence": 1, "seen_version": 0} | changes
+    head = {
+        "target": store._target(0),
+        "client": "mallory",
+        "sequence": 1,
+        "parts": [{"shard": 0}],
+        "tensors": {"all": True},
+        "size_bytes": len(data),
+    }
 
-    def requests() -> Iterator[Any]:
-        yield ps_pb2.PushRequest(**head, chunk=data[:1_000_000])
-        for start in range(1_000_000, len(data), 1_000_000):
-            yield ps_pb2.PushRequest(chunk=data[start : start + 1_000_000])
+    def push_data(stub: Any, options: dict[str, Any]) -> None:
+        reply = stub.Push(in_messages(ps_pb2.PushRequest, head, data), **options)
+        if isinstance(ack := push_ack(reply.parts[0]), StoreError):
+            raise ack
 
     with pytest.raises(error, match=message):
-        store._calls.on_shard(0, time.monotonic(), lambda stub, options: stub.Push(requests(), **options))
+        store._calls.on_shard(0, time.monotonic(), push_data)
     assert torch.equal(store.pull().values["x"], ZEROS["x"])
     assert store.status()[0].clients == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (b"\0" * 3_000_000, TooLarge, "a message to shard 0 must be at most 33 bytes"),
+        (b"\1", MalformedMessage, "the message ends at byte 1"),
+        (encode({"x": torch.ones(5), "y": torch.ones(())}), TooLarge, "a message to shard 0 must be at most 33 bytes"),
+        (encode({"y": torch.ones(5)}), UnknownParameter, "initial values must cover shard 0, missing: x"),
+        (encode({"x": torch.ones(4)}), ShapeMismatch, r"must have the shape \(5,\), got \(4,\)"),
+        (encode({"x": torch.full((5,), torch.nan)}), NonFinite, "'x' must be finite"),
+    ],
+)
+def test_a_hostile_client_cannot_initialize(
+    serve: Serve, connect: Connect, data: bytes, error: type[StoreError], message: str
+):
+    store = connect(serve().address)
+    requests = in_messages(ps_pb2.InitializeRequest, {"target": store._target(0), "size_bytes": len(data)}, data)
+    with pytest.raises(error, match=message):
+        store._calls.on_shard(0, time.monotonic(), lambda stub, options: stub.Initialize(requests, **options))
+    assert not store.status()[0].initialized
+
+
+def in_messages(kind: Callable[..., Any], head: dict[str, Any], data: bytes) -> Iterator[Any]:
+    """Yield the messages of a request, with the data in pieces of 1 MB."""
+    yield kind(**head, chunk=data[:1_000_000])
+    for start in range(1_000_000, len(data), 1_000_000):
+        yield kind(chunk=data[start : start + 1_000_000])
 
 
 def test_an_empty_stream_is_refused(serve: Serve, connect: Connect):
@@ -348,7 +390,7 @@ def test_clients_that_do_not_read_do_not_hold_the_server_up(serve: Serve, connec
     server = serve(layout, deadline_s=20)
     store = connect(server.address, layout, deadline_s=20)
     store.initialize({"x": torch.zeros(5_000_000)})
-    request = ps_pb2.PullRequest(target=store._target(0), names=["x"])
+    request = ps_pb2.PullRequest(target=store._target(0), shards=[0], tensors={"all": True})
     stub = store._calls.book.find(0).connection.stub
     unread = [stub.Pull(request) for _ in range(40)]
     began = time.monotonic()

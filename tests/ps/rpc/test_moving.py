@@ -345,7 +345,7 @@ def test_a_hostile_client_name_is_malformed(closing: Callable[[Any], Any]):
     bad = {"target": store._target(0), "client": "a\nb"}
     for attempt in (
         lambda stub, options: stub.Leave(ps_pb2.LeaveRequest(**bad), **options),
-        lambda stub, options: list(stub.Pull(ps_pb2.PullRequest(**bad), **options)),
+        lambda stub, options: list(stub.Pull(ps_pb2.PullRequest(**bad, shards=[0, 1]), **options)),
     ):
         with pytest.raises(MalformedMessage, match="`client` must be 1 to 200 printable"):
             store._calls.on_shard(0, time.monotonic(), attempt)

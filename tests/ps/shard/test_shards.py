@@ -178,6 +178,36 @@ def test_a_kill_within_an_update_of_the_files_loses_nothing(
     assert versions(start(tmp_path)) == [3, 3, 3]
 
 
+def test_a_file_is_written_by_one_thread_at_a_time_though_another_file_fails(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+):
+    shards = start(tmp_path)
+    shards.push(pushes())
+    is_open, writing = threading.Event(), 0
+    most: list[int] = []
+    real = SnapshotFile.write
+
+    def write(file: SnapshotFile, state: ShardState) -> None:
+        nonlocal writing
+        if file.path.stem == "shard-000":
+            raise OSError(errno.EIO, "Input/output error")
+        if file.path.stem == "shard-001":
+            writing += 1
+            most.append(writing)
+            is_open.wait(10)
+            writing -= 1
+        real(file, state)
+
+    monkeypatch.setattr(SnapshotFile, "write", write)
+    opening = threading.Timer(0.5, is_open.set)
+    opening.start()
+    for _ in range(2):
+        with pytest.raises(OSError, match="Input/output error"):
+            update_files(shards)
+    opening.join()
+    assert max(most) == 1
+
+
 def test_what_a_torn_write_left_is_no_state(tmp_path: Path, start: Start):
     shards = start(tmp_path)
     for sequence in (1, 2):

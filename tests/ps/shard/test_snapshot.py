@@ -1,7 +1,11 @@
 import base64
+import json
 import logging
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -155,6 +159,26 @@ def test_write_counters_describe_the_last_write(tmp_path: Path):
     counted = file.with_write_counters(status)
     assert (counted.writes, counted.snapshot_age_s, counted.snapshot_write_s) == (1, 7.0, 0.25)
     assert counted.snapshot_bytes == (tmp_path / NEWEST).stat().st_size
+
+
+def test_threads_that_make_contents_of_different_tensors_do_not_mix_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A commit makes one while an older state, which may have other tensors, goes into the file."""
+    states = [ShardState({f"value/{n}": torch.ones(1) for n in range(size)}, {"version": size}) for size in (2, 3)]
+    expected = [b"".join(SnapshotFile(tmp_path, LAYOUT, 0).content(state)) for state in states]
+    file, dumps = SnapshotFile(tmp_path, LAYOUT, 0), json.dumps
+
+    def dumps_while_the_other_thread_runs(value: Any) -> str:
+        time.sleep(1e-4)
+        return dumps(value)
+
+    def mixed(number: int) -> int:
+        return sum(b"".join(file.content(states[number])) != expected[number] for _ in range(300))
+
+    monkeypatch.setattr(json, "dumps", dumps_while_the_other_thread_runs)
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(mixed, range(2))) == [0, 0]
 
 
 FORMAT_1 = (
