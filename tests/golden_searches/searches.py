@@ -1,11 +1,15 @@
 """Six recorded searches, and what of a ledger must come out the same after a change that is to change nothing.
 
 `python -m tests.golden_searches.searches NAME ...` records them again (without a name: all of them), next to this file.
+The records without a further word are of an AMD EPYC with AVX-512. Where another processor gives other last bits, its
+own are in files such as `digits.xeon.json`, which `--on xeon` writes.
 """
 
+import argparse
 import hashlib
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +22,9 @@ from typing import Any
 from cluster.storage.ledger.graphs import unpack
 
 HERE = Path(__file__).parent
+
+VERSION_4 = HERE / "version-4"
+"""What the last version with graphs in the ledger's rows wrote: configurations, ledgers, and a run that was stopped."""
 
 SEARCHES: Mapping[str, Sequence[str]] = {
     "digits": ["digits", "--max-children", "12", "--epochs", "3", "--seed", "3"],
@@ -51,7 +58,13 @@ SAME_EVERYWHERE = {
     "MKL_CBWR": "COMPATIBLE",
     "OPENBLAS_CORETYPE": "Haswell",
 }
-"""Environment in which PyTorch computes alike on every x86-64 processor: no vectors that only some have."""
+"""Environment in which PyTorch computes alike on most x86-64 processors: no vectors that only some have.
+
+What is left are sums in blocks whose size follows the processor's caches.
+"""
+
+RESUMED = "digits-resumed"
+"""The name of what comes out where one processor goes on with what another has begun."""
 
 
 def run(name: str, storage: Path, data: Path | None) -> Path:
@@ -119,19 +132,30 @@ def _batch(row: sqlite3.Row) -> dict[str, Any]:
     return dict(row) | {name: json.loads(row[name] or "null") for name in ("versions", "staleness", "figures")}
 
 
-def recorded(name: str) -> dict[str, list[dict[str, Any]]]:
-    """What was recorded of a search."""
-    return json.loads((HERE / f"{name}.json").read_text())
+def recorded(name: str) -> list[dict[str, list[dict[str, Any]]]]:
+    """What was recorded of a search, on each kind of processor."""
+    return [json.loads(file.read_text()) for file in sorted(HERE.glob(f"{name}.*json"))]
 
 
-def main(names: Sequence[str]) -> None:
+def go_on(folder: Path) -> Path:
+    """Go on with the search `digits` that the last version with graphs in the ledger's rows has begun; its folder."""
+    shutil.copytree(VERSION_4 / "digits-stopped", folder / "digits")
+    return resume("digits", folder)
+
+
+def main(arguments: Sequence[str]) -> None:
     """Record these searches."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*", default=[*SEARCHES])
+    parser.add_argument("--on", help="the kind of processor")
+    given = parser.parse_args(arguments)
     data = Path(os.environ["NASCLUSTER_DATA"])
-    for name in names or SEARCHES:
+    for name in given.names:
         with tempfile.TemporaryDirectory() as storage:
-            found = record(run(name, Path(storage), data))
+            found = record(go_on(Path(storage)) if name == RESUMED else run(name, Path(storage), data))
         lines = [f'"{table}": [\n' + ",\n".join(map(json.dumps, rows)) + "\n]" for table, rows in found.items()]
-        (HERE / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        file = HERE / (f"{name}.{given.on}.json" if given.on else f"{name}.json")
+        file.write_text("{\n" + ",\n".join(lines) + "\n}\n")
         print(name, len(found["children"]), "children")
 
 

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,11 +13,17 @@ from cluster.config.flags import parse_run
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from tests.golden_searches import searches
-from tests.golden_searches.searches import HERE, SEARCHES, record, recorded
+from tests.golden_searches.searches import RESUMED, SEARCHES, VERSION_4, record, recorded
 from tests.real_data import real
 
-VERSION_4 = HERE / "version-4"
-"""What the last version with graphs in the ledger's rows wrote: configurations, ledgers, and a run that was stopped."""
+Tables = dict[str, list[dict[str, Any]]]
+
+
+def _check_recorded(found: Tables, records: Sequence[Tables]) -> None:
+    """Fail unless this is one of the records, on a processor of whatever kind; the first one shows what differs."""
+    if found not in records:
+        for table, rows in records[0].items():
+            assert found[table] == rows, table
 
 
 def data_of(name: str) -> Path | None:
@@ -26,8 +34,7 @@ def data_of(name: str) -> Path | None:
 @pytest.mark.parametrize("name", SEARCHES)
 def test_a_recorded_search_comes_out_the_same(name: str, tmp_path: Path) -> None:
     found = record(searches.run(name, tmp_path, data_of(name)))
-    for table, rows in recorded(name).items():
-        assert found[table] == rows, table
+    _check_recorded(found, recorded(name))
 
 
 def test_a_search_that_an_earlier_version_began_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
@@ -35,8 +42,7 @@ def test_a_search_that_an_earlier_version_began_goes_on_as_if_never_stopped(tmp_
     begun = record(tmp_path / "digits")["children"]
     ended = [child for child in begun if child["completion"]]
     assert 0 < len(ended) < 12
-    folder = searches.resume("digits", tmp_path)
-    assert record(folder) == recorded("digits")
+    _check_recorded(record(searches.resume("digits", tmp_path)), [*recorded("digits"), *recorded(RESUMED)])
 
 
 @pytest.mark.parametrize("path", sorted(VERSION_4.glob("*/config.json")), ids=lambda path: path.parent.name)
@@ -51,7 +57,7 @@ def test_an_old_configuration_is_what_its_command_line_means_now(path: Path) -> 
 @pytest.mark.parametrize("name", ["synthetic-stream", "text-rnn"])
 def test_a_run_of_an_earlier_version_is_shown(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(VERSION_4 / name, tmp_path / name)
-    best = max(recorded(name)["children"], key=lambda child: child["reward"])
+    best = max(recorded(name)[0]["children"], key=lambda child: child["reward"])
     for command in ("status", "best"):
         assert nascluster([command, name, "--json", "--storage-path", str(tmp_path)]) == 0
     shown = capsys.readouterr()
