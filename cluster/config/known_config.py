@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from child_trainer import own_files
 from child_trainer.outcome import Measure
-from cluster.config.plain_data import known, known_values, unknown_part
+from cluster.config.plain_data import NotLoaded, known, known_values, unknown_part
 from cluster.config.run_checks import check_max_children, check_name, check_seed
 from cluster.config.run_config import RunConfig, unchecked
 from cluster.config.task_options import TaskOptions, known_task, with_former_regime
@@ -136,5 +136,7 @@ def _known_part(
 
 
 def unknown_text(unknown: Sequence[str]) -> str:
-    """Return a clause on what this version does not know of a run."""
-    return f"this version of nascluster does not know {'; '.join(unknown)}"
+    """Return a clause on what this version does not know of a run, and on what of the user's own is not there."""
+    own = [clause for clause in unknown if isinstance(clause, NotLoaded)]
+    others = [clause for clause in unknown if clause not in own]
+    return "; ".join([*([f"this version of nascluster does not know {'; '.join(others)}"] if others else []), *own])

@@ -82,9 +82,17 @@ def known(kind: type, data: Any, where: str, *, checked: bool = True) -> Known:
         return Known(default_options(kind, where), (*unknown, f"the value of `{where}` ({first_line(str(error))})"))
 
 
+class NotLoaded(str):
+    """A clause on a part of the user's own that cannot be loaded here, whatever the version."""
+
+    __slots__ = ()
+
+
 def unknown_part(what: str, name: str, error: ValueError) -> str:
     """Return the clause on a part whose name leads to an error; that of a user's own part says why."""
-    return f"the {what} {name!r}" + (f" ({error})" if own_files.is_own(name) else "")
+    if own_files.is_own(name):
+        return NotLoaded(f"the {what} {name!r} cannot be loaded here ({error})")
+    return f"the {what} {name!r}"
 
 
 def restore_value(hint: Any, value: Any) -> Any:

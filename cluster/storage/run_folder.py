@@ -247,7 +247,7 @@ class RunFolder:
         """
         known = self.read_known()
         if known.unknown:
-            raise RunFolderError(f"{self.config} is of another version: {unknown_text(known.unknown)}")
+            raise RunFolderError(f"{self.config} cannot be used as it is: {unknown_text(known.unknown)}")
         return known.config
 
     def read_known(self) -> KnownConfig:

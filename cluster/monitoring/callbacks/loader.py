@@ -43,6 +43,10 @@ def load_callback(name: str) -> Any:
     module, colon, cls = where.partition(":")
     if not (colon and module and cls):
         raise CallbackError(f"`callback` must be {', '.join(BUILT_IN)} or MODULE:CLASS, got {name!r}")
+    if not all(part.isidentifier() for part in (*module.split("."), cls)):
+        raise CallbackError(
+            f"`callback` must be MODULE:CLASS, such as my_module:Best for the file my_module.py, got {name!r}"
+        )
     callback = _create(name, module, cls)
     if not any(callable(getattr(callback, hook, None)) for hook in HOOKS):
         raise CallbackError(f"`callback` {name} has none of the hooks {', '.join(HOOKS)}")
@@ -58,4 +62,6 @@ def _create(name: str, module: str, cls: str) -> Any:
         return create()
     except Exception as error:  # a user's module may raise anything
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        if isinstance(error, ModuleNotFoundError):
+            reason += f"; modules are found on Python's path and in {here}"
         raise CallbackError(f"`callback` {name} cannot be created ({reason})") from error

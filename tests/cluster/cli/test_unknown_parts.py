@@ -66,7 +66,7 @@ def read(capfd: pytest.CaptureFixture[str], storage: Path, name: str, *command: 
 
 
 def says_so(text: str) -> bool:
-    told = text.count("this version of nascluster does not know")
+    told = text.count("this version of nascluster does not know") + text.count("' cannot be loaded here (")
     listed = re.search(r'"unknown": \[\s*"', text) is not None
     return told + listed == 1
 
@@ -90,8 +90,12 @@ UNKNOWN = (
     ("space", "of-another-version", "the space 'of-another-version'"),
     ("searcher", "of-another-version", "the searcher 'of-another-version'"),
     ("reward", "of-another-version", "the reward 'of-another-version'"),
-    ("searcher", "gone.py:Searcher", "the searcher 'gone.py:Searcher' (there is no file 'gone.py'"),
-    ("task.task", "gone_module:TASK", "the task 'gone_module:TASK' (there is no module"),
+    (
+        "searcher",
+        "gone.py:Searcher",
+        "the searcher 'gone.py:Searcher' cannot be loaded here (there is no file 'gone.py'",
+    ),
+    ("task.task", "gone_module:TASK", "the task 'gone_module:TASK' cannot be loaded here (there is no module"),
     ("version", 99, "the option `version`"),
     ("topology.helpers", 3, "the option `topology.helpers`"),
     ("searcher_options.temperature", 0.5, "the option `searcher_options.temperature`"),

@@ -126,7 +126,7 @@ def test_a_missing_table_hides_only_the_test_metric_with_a_reason(
     before = said(capfd, "best", "demo").splitlines()
     shutil.rmtree(data)
     after = said(capfd, "best", "demo")
-    why = f"unknown here: {data / nasbench201.TIMES} cannot be read"
+    why = f"unknown here: `--data` {data} is not a folder"
     assert f"test accuracy {why}" in after
     assert " s by the table\n" in after
     assert after.splitlines()[0] == before[0]

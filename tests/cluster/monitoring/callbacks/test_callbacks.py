@@ -127,7 +127,15 @@ def test_a_callback_that_raises_is_disabled_and_reported_once(home: Path, capfd:
     [
         ("tensorbord", "`callback` must be tensorboard, mlflow or MODULE:CLASS, got 'tensorbord'"),
         ("own_callbacks:", "`callback` must be tensorboard, mlflow or MODULE:CLASS, got 'own_callbacks:'"),
-        ("gone:Own", "`callback` gone:Own cannot be created (ModuleNotFoundError: No module named 'gone')"),
+        ("gone:Own", "`callback` gone:Own cannot be created (ModuleNotFoundError: No module named 'gone'; modules are"),
+        (
+            "own_callbacks.py:Own",
+            "`callback` must be MODULE:CLASS, such as my_module:Best for the file my_module.py, got",
+        ),
+        (
+            "./own_callbacks:Own",
+            "`callback` must be MODULE:CLASS, such as my_module:Best for the file my_module.py, go",
+        ),
         (
             "own_callbacks:NoKey",
             "`callback` own_callbacks:NoKey cannot be created (RuntimeError: no key)",
