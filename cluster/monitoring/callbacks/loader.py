@@ -43,7 +43,7 @@ def load_callback(name: str) -> Any:
     module, colon, cls = where.partition(":")
     if not (colon and module and cls):
         raise CallbackError(f"`callback` must be {', '.join(BUILT_IN)} or MODULE:CLASS, got {name!r}")
-    if not all(part.isidentifier() for part in (*module.split("."), cls)):
+    if module.endswith(".py") or not all(part.isidentifier() for part in (*module.split("."), cls)):
         raise CallbackError(
             f"`callback` must be MODULE:CLASS, such as my_module:Best for the file my_module.py, got {name!r}"
         )

@@ -130,11 +130,11 @@ def test_a_callback_that_raises_is_disabled_and_reported_once(home: Path, capfd:
         ("gone:Own", "`callback` gone:Own cannot be created (ModuleNotFoundError: No module named 'gone'; modules are"),
         (
             "own_callbacks.py:Own",
-            "`callback` must be MODULE:CLASS, such as my_module:Best for the file my_module.py, got",
+            "`callback` must be MODULE:CLASS, such as my_module:Best for the file my_module.py",
         ),
         (
             "./own_callbacks:Own",
-            "`callback` must be MODULE:CLASS, such as my_module:Best for the file my_module.py, go",
+            "`callback` must be MODULE:CLASS, such as my_module:Best for the file my_module.py",
         ),
         (
             "own_callbacks:NoKey",
