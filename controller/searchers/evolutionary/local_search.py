@@ -60,6 +60,7 @@ class Climb(HistoryState):
         return self._untried
 
     def _begin(self) -> None:
+        self._num_ended = 0
         self._current: ChildRecord | None = None
         self._tried: set[Tokens] = set()
         self._untried: set[Tokens] = set()
@@ -67,7 +68,8 @@ class Climb(HistoryState):
     def _add(self, child: ChildRecord) -> None:
         tokens = child.tokens
         # At a local optimum no neighbour is left: the next random architecture starts another climb.
-        at_optimum = self._num_read >= self._options.random_starts and not self._untried
+        at_optimum = self._num_ended >= self._options.random_starts and not self._untried
+        self._num_ended += 1
         self._tried.add(tokens)
         self._untried.discard(tokens)
         if child.reward is None:
