@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
+from child_trainer.cost_ratio import MAX_RATIO, cost_ratio
 from child_trainer.supernets.gated_graph import Gate, Gates
 from child_trainer.supernets.network import SupernetNetwork
 from child_trainer.supernets.objectives.costs import check_costs, chosen_cost, expected_cost
@@ -35,7 +36,7 @@ LatencyLoss = Literal["none", "add", "add#linear", "mul#log"]
 
 - `add`: CE + weight E, as in the paper (equation 11);
 - `add#linear`: CE + weight (E - reference) / reference;
-- `mul#log`: scale CE (log E / log reference)^power, the published code's default.
+- `mul#log`: scale CE (log E / log reference)^power, the published code's default, with a ratio above 0.
 """
 
 
@@ -164,7 +165,9 @@ def with_cost(cross_entropy: Tensor, cost: Tensor, settings: ProxylessSettings) 
         case "add#linear":
             return cross_entropy + settings.cost_weight * (cost - settings.cost_reference) / settings.cost_reference
         case "mul#log":
-            ratio = cost.log() / math.log(settings.cost_reference)
+            # A cost of 1 or less has no positive logarithm: such networks count as equally cheap.
+            least = settings.cost_reference ** (1 / MAX_RATIO)
+            ratio = cost.clamp(min=least).log() / math.log(settings.cost_reference)
             return settings.cost_scale * cross_entropy * ratio**settings.cost_power
 
 
@@ -260,7 +263,7 @@ def _reinforce(
 def _cheapness(gates: Gates, settings: ProxylessSettings, costs: Costs) -> float:
     if not settings.reward_power:
         return 1.0
-    return (settings.cost_reference / chosen_cost(gates, costs)) ** settings.reward_power
+    return cost_ratio(settings.cost_reference, chosen_cost(gates, costs)) ** settings.reward_power
 
 
 def _period(settings: ProxylessSettings) -> int:

@@ -138,6 +138,18 @@ def test_replicas_do_not_wait_for_one_another_where_steps_move_strengths(words: 
         check_weights(config("snas", *words), "run")
 
 
+@pytest.mark.parametrize("mode", ["full", "two", "reinforce"])
+def test_paths_that_cost_nothing_fail_no_step(mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each path here is of options without parameters."""
+    words = "--space darts --operations max_3x3 avg_3x3 --blocks 2 --num-cells 3 --filters 4"
+    words += f" --searcher proxyless --mode {mode} --cost parameters --weights-only-epochs 1 --search-epochs 1"
+    words += " --steps-per-epoch 4 --steps-per-child 2 --strengths-period 2 --paths-per-step 2 --batch-size 8"
+    place = ["--storage-path", str(tmp_path)]
+    assert cli.run(["launch", "digits", "--name", "run", "--local", *place, *words.split()]) == 0
+    assert cli.run(["status", "run", *place]) == 0
+    assert "6 finished, 0 failed" in capsys.readouterr().out
+
+
 # --- Deaths --------------------------------------------------------------------------------------------------------
 
 KILLED = ("darts-second", "snas", "proxyless", "darts-rnn")

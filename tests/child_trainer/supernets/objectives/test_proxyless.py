@@ -6,6 +6,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from child_trainer.architectures.architecture import Architecture, node
+from child_trainer.cost_ratio import MAX_RATIO
 from child_trainer.supernets.network import SupernetNetwork
 from child_trainer.supernets.objectives.objective import Draw
 from child_trainer.supernets.objectives.proxyless import (
@@ -24,10 +25,10 @@ STRENGTHS = {"op": torch.tensor([0.7, -0.2, 0.1]), "next": torch.tensor([0.0, 1.
 COSTS = {"op": (5.0, 3.0, 1.0), "next": (2.0, 1.0)}
 
 
-def step(objective, seed=0, half=1, **values):
+def step(objective, seed=0, half=1, costs=COSTS, **values):
     settings = objective.settings_of(values)
     draw = objective.half_steps[half].draw(NETWORK.gate_sizes, STRENGTHS, settings, Generator().manual_seed(seed))
-    return objective.half_steps[half].step(NETWORK, DATA, NETWORK.initial(0), draw, settings, COSTS), draw
+    return objective.half_steps[half].step(NETWORK, DATA, NETWORK.initial(0), draw, settings, costs), draw
 
 
 def chosen(draw: Draw) -> dict[str, Tensor]:
@@ -182,6 +183,14 @@ def test_the_three_forms_by_hand():
     assert losses == pytest.approx([2.0, 4.0, 2.1, 0.2 * 2 * (math.log(20) / math.log(10)) ** 0.3])
 
 
+@pytest.mark.parametrize("cost", [0.0, 0.4])
+@pytest.mark.parametrize("form", ["add#linear", "mul#log"])
+def test_options_that_cost_nothing_have_finite_gradients(form, cost):
+    costs = {"op": (cost, 0.0, 0.0), "next": (0.0, 0.0)}
+    found, _ = step(FULL, costs=costs, cost_loss=form, cost_weight=0.5, cost_reference=1e6)
+    assert all(gradient.isfinite().all() for gradient in found.strengths.values())
+
+
 # --- REINFORCE ---------------------------------------------------------------------------------------------------
 
 
@@ -207,6 +216,11 @@ def test_without_a_baseline_the_mean_reward_is_subtracted():
     given, _ = step(REINFORCE, samples=5, reward_power=0.0, baseline=own.reward)
     assert all(torch.equal(own.strengths[name], given.strengths[name]) for name in STRENGTHS)
     assert own.reward == pytest.approx(own.accuracy)
+
+
+def test_paths_that_cost_nothing_have_the_largest_reward_and_no_other_error():
+    free, _ = step(REINFORCE, samples=4, cost_reference=3.0, costs={"op": (0.0,) * 3, "next": (0.0,) * 2})
+    assert free.reward == pytest.approx(free.accuracy * MAX_RATIO**0.1)
 
 
 def test_impossible_settings_are_refused():
