@@ -18,7 +18,7 @@ from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.q_learning.options import QLearningOptions
 from controller.searchers.seed_agem.options import SeedAgemOptions
 from controller.searchers.transformations.options import EasOptions, PathEasOptions
-from controller.searchers.weight_sharing.gradient_options import ProxylessOptions, SnasOptions
+from controller.searchers.weight_sharing.gradient_options import DartsOptions, ProxylessOptions, SnasOptions
 from controller.searchers.weight_sharing.options import OneShotOptions
 from controller.searchers.weight_sharing.path_options import EnasOptions
 from controller.space import HasStates
@@ -221,6 +221,8 @@ def _of_shared_weights(config: RunConfig) -> Iterator[Idle]:
     match config.searcher_options:
         case EnasOptions() as options:
             yield from _of_enas(config, options)
+        case DartsOptions(strengths_objective="validation"):
+            yield ("validation_weight",), "without `--strengths-objective weighted` the validation loss stands alone"
         case ProxylessOptions() as options:
             yield from _of_proxyless(options)
         case SnasOptions(cost="none"):

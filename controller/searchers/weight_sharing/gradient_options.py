@@ -113,12 +113,20 @@ class DartsOptions(GradientOptions):
     order: Literal[1, 2] = 1
     """1: strengths by the validation loss with the weights as they are; 2: with the weights after their next step, in
     about three times the time."""
+    strengths_objective: Literal["validation", "weighted"] = "validation"
+    """What the strengths descend: validation: the validation loss, as in the paper; weighted: the training loss plus
+    `validation_weight` times the validation loss, both with the weights as they are (spec §19)."""
+    validation_weight: float = 1.0
+    """With weighted: weight of the validation loss beside the training loss (lambda)."""
     strengths_beta1: float = 0.5
     """Adam's decay of the strengths' mean gradient (DARTS's search for recurrent cells: 0.9)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "order", self.order in (1, 2), "1 or 2")
+        weighted = self.strengths_objective == "weighted"
+        require(self, "order", self.order == 1 or not weighted, "1 where `strengths_objective` is weighted")
+        require(self, "validation_weight", is_least(self.validation_weight, 0), "0 or more")
         require(self, "strengths_beta1", 0 <= self.strengths_beta1 < 1, "at least 0 and below 1")
 
 

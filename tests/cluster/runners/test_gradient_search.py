@@ -1,5 +1,6 @@
 """DARTS, SNAS and ProxylessNAS whole, in one process: what shards and deaths change, which is nothing, to the bit."""
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Mapping
@@ -38,6 +39,7 @@ CELLS = "--space darts --operations max_3x3 identity sep_3x3 --blocks 2 --num-ce
 SEARCHES: Mapping[str, str] = {
     "darts": f"{CELLS} --searcher darts --order 1",
     "darts-second": f"{CELLS} --searcher darts --order 2",
+    "darts-weighted": f"{CELLS} --searcher darts --strengths-objective weighted --validation-weight 3",
     "snas": f"{CELLS} --searcher snas",
     "proxyless": "--space mbconv --widths 8 16 --blocks 1 2 --strides 1 2 --kernels 3 --stem-filters 4 --stem-stride 1"
     " --first-filters 4 --last-filters 16 --searcher proxyless --weights-only-epochs 0 --strengths-period 2",
@@ -125,6 +127,15 @@ def test_sharding_changes_no_bit_and_twenty_steps_are_those_of_a_plain_loop(sear
             assert not different, f"{shards} shards"
 
 
+def test_the_weight_of_the_validation_loss_changes_what_a_search_learns() -> None:
+    words = ("--steps-per-epoch", str(STEPS), "--steps-per-child", str(STEPS), "--validation-weight")
+    found = [sharded(config("darts-weighted", *words, weight)) for weight in ("0", "1", "1")]
+    alphas = [{name: value for name, value in each.items() if name.startswith("strengths/")} for each in found]
+    assert alphas[1].keys() == alphas[2].keys()
+    assert all(torch.equal(value, alphas[2][name]) for name, value in alphas[1].items())
+    assert any(not torch.equal(value, alphas[0][name]) for name, value in alphas[1].items())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -176,6 +187,13 @@ def state(folder: Path) -> dict[str, Tensor]:
 def record(folder: Path) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(folder / "ledger.sqlite")) as db:
         return db.execute("SELECT id, tokens, job, notes, metric, reward, lane, steps_before FROM children").fetchall()
+
+
+def test_a_search_launched_with_the_weighted_objective_trains_by_it(tmp_path: Path) -> None:
+    launch(tmp_path, "darts-weighted")
+    steps, _, score = record(tmp_path / "run")
+    assert '"objective": "weighted"' in json.dumps(json.loads(steps[2]))
+    assert score[4] is not None
 
 
 @pytest.fixture(scope="module", params=KILLED)

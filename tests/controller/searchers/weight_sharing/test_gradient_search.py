@@ -220,6 +220,7 @@ def test_learning_rates_fall_along_a_cosine() -> None:
     [
         *(make() for make in MAKE.values()),
         Darts(darts.DIGITS, DartsOptions(order=2)),
+        Darts(darts.DIGITS, DartsOptions(strengths_objective="weighted")),
         Snas(CELLS, SnasOptions(cost="parameters")),
         *(Proxyless(mbconv.DIGITS, ProxylessOptions(mode=mode, cost="flops")) for mode in ("full", "two", "reinforce")),
         *(Proxyless(mbconv.DIGITS, ProxylessOptions(mode=mode)) for mode in ("full", "two", "reinforce")),
@@ -245,6 +246,13 @@ def test_the_second_order_looks_ahead_by_the_step_that_the_weights_will_take() -
     searcher = Darts(darts.DIGITS, DartsOptions(order=2))
     settings = searcher.objective(25)[1]
     assert (settings["rate"], settings["decay"]) == (pytest.approx(0.013), 3e-4)
+
+
+def test_the_weighted_objective_has_its_weight_and_no_second_order() -> None:
+    searcher = Darts(darts.DIGITS, DartsOptions(strengths_objective="weighted", validation_weight=3.0))
+    assert searcher.objective(0) == ("weighted", {"validation_weight": 3.0, "clip_norm": 5.0})
+    with pytest.raises(ValueError, match="`order` must be 1 where `strengths_objective` is weighted, got 2"):
+        DartsOptions(strengths_objective="weighted", order=2)
 
 
 def test_proxyless_begins_with_the_weights_alone() -> None:
@@ -339,6 +347,8 @@ def test_a_search_must_have_children_for_all_epochs() -> None:
         (DartsOptions, "strengths_learning_rate", math.nan),
         (DartsOptions, "refit_batches", -1),
         (DartsOptions, "order", 3),
+        (DartsOptions, "strengths_objective", "training"),
+        (DartsOptions, "validation_weight", -1.0),
         (SnasOptions, "last_temperature", 0.0),
         (SnasOptions, "cost_weight", -1.0),
         (ProxylessOptions, "weights_only_epochs", -1),
@@ -350,7 +360,7 @@ def test_a_search_must_have_children_for_all_epochs() -> None:
         (ProxylessOptions, "cost_reference", 1.0),
     ],
 )
-def test_an_impossible_option_is_named(make: Any, option: str, value: float) -> None:
+def test_an_impossible_option_is_named(make: Any, option: str, value: float | str) -> None:
     with pytest.raises(ValueError, match=f"`{option}` must be"):
         make(**{option: value})
 
