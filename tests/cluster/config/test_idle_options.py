@@ -91,6 +91,14 @@ def warnings(words: str) -> list[str]:
             "proxyless-digits --cost flops --mode reinforce --cost-weight 2",
             "with `--mode reinforce` the cost is in the",
         ),
+        (
+            "proxyless-digits --cost flops --cost-loss add#linear --cost-scale 2 --cost-power 1",
+            "`--cost-scale` and `--cost-power` have no effect: `--cost-loss` add#linear is a sum",
+        ),
+        (
+            "proxyless-digits --cost flops --cost-loss add --cost-reference 300",
+            "`--cost-loss` add has no reference",
+        ),
         ("proxyless-digits --paths-per-step 3", "with `--mode full` no paths are scored for a step"),
         ("darts-digits --validation-weight 2", "without `--strengths-objective weighted` the validation loss stands"),
         ("snas-digits --cost-weight 2", "`--cost-weight` has no effect: without `--cost` nothing counts"),
@@ -129,6 +137,8 @@ def test_an_option_without_effect_is_told_with_the_reason(words: str, text: str)
         "neat-pole --recurrent-link 0.5",
         "seed-agem-digits --lead-penalty 0.3 --selection-reward log-odds --odds-clip 3 --share-epochs 3",
         "proxyless-digits --cost flops --cost-loss add#linear --cost-weight 2 --cost-reference 300",
+        "proxyless-digits --cost flops --cost-loss add --cost-weight 1e-6",
+        "proxyless-digits --cost flops --cost-scale 2 --cost-power 1 --cost-reference 300",
         "proxyless-digits --cost flops --cost-reference 300 --mode reinforce --paths-per-step 3",
         "darts-digits --strengths-objective weighted --validation-weight 2",
         "snas-digits --cost latency --cost-weight 2",

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,14 @@ def test_replicas_do_not_wait_for_one_another_where_steps_move_strengths(words: 
         check_weights(config("snas", *words), "run")
 
 
+def test_each_option_of_the_loss_with_a_cost_changes_what_a_search_learns() -> None:
+    words = ("--steps-per-epoch", str(STEPS), "--steps-per-child", str(STEPS), "--mode", "two", "--cost", "parameters")
+    changes = ("", "--cost-scale 0.4", "--cost-power 0.6", "--cost-reference 300", "--cost-loss add")
+    found = [sharded(config("proxyless", *words, *change.split())) for change in changes]
+    alphas = [torch.cat([each[name] for name in sorted(each) if name.startswith("strengths/")]) for each in found]
+    assert all(not torch.equal(one, other) for one, other in combinations(alphas, 2))
+
+
 @pytest.mark.parametrize("mode", ["full", "two", "reinforce"])
 def test_paths_that_cost_nothing_fail_no_step(mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each path here is of options without parameters."""
@@ -159,6 +168,11 @@ def test_paths_that_cost_nothing_fail_no_step(mode: str, tmp_path: Path, capsys:
     assert cli.run(["launch", "digits", "--name", "run", "--local", *place, *words.split()]) == 0
     assert cli.run(["status", "run", *place]) == 0
     assert "6 finished, 0 failed" in capsys.readouterr().out
+    with closing(sqlite3.connect(tmp_path / "run/ledger.sqlite")) as db:
+        measured = [json.loads(found)["measurements"] for (found,) in db.execute("SELECT outcome FROM children")]
+    assert [child for child, found in enumerate(measured, start=1) if "strengths_reward" in found] == (
+        [4, 5] if mode == "reinforce" else []
+    )
 
 
 # --- Deaths --------------------------------------------------------------------------------------------------------

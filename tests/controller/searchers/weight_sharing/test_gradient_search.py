@@ -260,6 +260,13 @@ def test_proxyless_begins_with_the_weights_alone() -> None:
     assert [searcher.objective(epoch)[0] for epoch in range(2)] == ["proxyless-warm-up", "proxyless"]
 
 
+def test_the_loss_with_a_cost_has_the_options_numbers() -> None:
+    own = {"cost_loss": "add", "cost_weight": 0.3, "cost_scale": 0.4, "cost_power": 0.5, "cost_reference": 600.0}
+    searcher = Proxyless(mbconv.DIGITS, ProxylessOptions(**SIZE, cost="flops", weights_only_epochs=0, **own))
+    settings = searcher.objective(0)[1]
+    assert {name: settings[name] for name in own} == own
+
+
 def test_figures_tell_of_the_strengths() -> None:
     search = Search(MAKE["darts"]())
     names = option_names(darts.DIGITS.supernet())
@@ -356,7 +363,9 @@ def test_a_search_must_have_children_for_all_epochs() -> None:
         (ProxylessOptions, "weights_momentum", 0.0),
         (ProxylessOptions, "weights_label_smoothing", 1.0),
         (ProxylessOptions, "strengths_period", 0),
-        (ProxylessOptions, "paths_per_step", 0),
+        (ProxylessOptions, "paths_per_step", 1),
+        (ProxylessOptions, "cost_scale", 0.0),
+        (ProxylessOptions, "cost_power", -1.0),
         (ProxylessOptions, "cost_reference", 1.0),
     ],
 )
