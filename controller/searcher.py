@@ -50,6 +50,7 @@ class SharedWeights:
         options: the optimizer's settings.
         costs: what an option costs, for objectives that count costs: its `parameters`, its `flops`, or its `latency` as
             the run's configuration has it; `None`: nothing.
+        generated: the size of the hypernetwork that generates the weights of 1x1 convolutions; `None`: there is none.
         log_costs: whether they count log(1 + cost) instead of the cost.
         moves_strengths: whether the children's steps move parameters of the searcher too, the strengths of the options.
     """

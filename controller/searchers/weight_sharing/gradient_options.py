@@ -170,7 +170,8 @@ class ProxylessOptions(GradientOptions):
     weights_clip_norm: float = 0.0
     """Norm of all gradients of a step's weights together, to which longer ones are scaled down; 0: never."""
     weights_label_smoothing: float = 0.1
-    """Share of each label that is spread evenly over all classes in the steps of the weights."""
+    """Share of each label that is spread evenly over all classes, in the loss of the weights' steps and in that of the
+    strengths' steps; the accuracy by which reinforce learns has none."""
     strengths_learning_rate: float = 1e-3
     """Learning rate of the strengths (alpha)."""
     strengths_decay: float = 0.0
