@@ -178,6 +178,12 @@ _set_id, _set_tokens, _set_architecture_id, _set_reward, _set_read, _set_given =
 )
 
 
+def reward_of(child: ChildRecord) -> float:
+    """Return the reward of a child that the searcher may learn from."""
+    assert child.reward is not None, f"child {child.id} has no reward"
+    return child.reward
+
+
 @dataclass(frozen=True, slots=True)
 class Lane:
     """The identity under which the steps of a child change the shared weights, wherever and how often they are made.

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from controller.decisions import Tokens, neighbours
-from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
+from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View, reward_of
 from controller.searchers.evolutionary.options import LocalSearchOptions
-from controller.searchers.evolutionary.selection import reward_of
 from controller.searchers.history_state import HistoryState
 from controller.space import SearchSpace, first_tokens
 from controller.spaces.checks import check_decisions
