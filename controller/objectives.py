@@ -9,15 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from child_trainer.cost_ratio import cost_ratio
 from child_trainer.outcome import LATENCY, Outcome
 from controller.pareto import Point
 from controller.searcher import ChildRecord
 
 MNASNET_WEIGHT = -0.07
 """MnasNet's exponent: twice the latency is worth 5 % of accuracy."""
-
-MAX_RATIO = 1e6
-"""The ratio of a cost to its target counts as at most this, and as at least its inverse."""
 
 COUNTS: Mapping[str, float] = MappingProxyType({"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9})
 
@@ -135,7 +133,7 @@ class Target:
         cost = self.cost.of(outcome)
         if cost is None:
             return None
-        ratio = min(max(cost / self.value, 1 / MAX_RATIO), MAX_RATIO)
+        ratio = cost_ratio(cost, self.value)
         return ratio ** (self.below if ratio <= 1 else self.above)
 
 

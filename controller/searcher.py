@@ -50,6 +50,7 @@ class SharedWeights:
         options: the optimizer's settings.
         costs: what an option costs, for objectives that count costs: its `parameters`, its `flops`, or its `latency` as
             the run's configuration has it; `None`: nothing.
+        generated: the size of the hypernetwork that generates the weights of 1x1 convolutions; `None`: there is none.
         log_costs: whether they count log(1 + cost) instead of the cost.
         moves_strengths: whether the children's steps move parameters of the searcher too, the strengths of the options.
     """
@@ -175,6 +176,12 @@ _new = object.__new__
 _set_id, _set_tokens, _set_architecture_id, _set_reward, _set_read, _set_given = (
     getattr(ChildRecord, name).__set__ for name in ("id", "tokens", "architecture_id", "reward", "_read", "_given")
 )
+
+
+def reward_of(child: ChildRecord) -> float:
+    """Return the reward of a child that the searcher may learn from."""
+    assert child.reward is not None, f"child {child.id} has no reward"
+    return child.reward
 
 
 @dataclass(frozen=True, slots=True)

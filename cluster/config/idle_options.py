@@ -18,7 +18,7 @@ from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.q_learning.options import QLearningOptions
 from controller.searchers.seed_agem.options import SeedAgemOptions
 from controller.searchers.transformations.options import EasOptions, PathEasOptions
-from controller.searchers.weight_sharing.gradient_options import ProxylessOptions, SnasOptions
+from controller.searchers.weight_sharing.gradient_options import DartsOptions, ProxylessOptions, SnasOptions
 from controller.searchers.weight_sharing.options import OneShotOptions
 from controller.searchers.weight_sharing.path_options import EnasOptions
 from controller.space import HasStates
@@ -191,12 +191,17 @@ def _of_enas(config: RunConfig, options: EnasOptions) -> Iterator[Idle]:
 
 
 def _of_proxyless(options: ProxylessOptions) -> Iterator[Idle]:
+    of_loss = ("cost_loss", "cost_weight", "cost_scale", "cost_power")
     if options.cost == "none":
-        yield ("cost_loss", "cost_reference", "cost_weight"), "without `--cost` nothing counts besides the error"
+        yield (*of_loss, "cost_reference"), "without `--cost` nothing counts besides the error"
     elif options.mode == "reinforce":
-        yield ("cost_loss", "cost_weight"), "with `--mode reinforce` the cost is in the reward"
+        yield of_loss, "with `--mode reinforce` the cost is in the reward"
     elif options.cost_loss == "mul#log":
         yield ("cost_weight",), "`--cost-loss` mul#log is a product"
+    else:
+        yield ("cost_scale", "cost_power"), f"`--cost-loss` {options.cost_loss} is a sum"
+        if options.cost_loss == "add":
+            yield ("cost_reference",), "`--cost-loss` add has no reference"
     if options.mode != "reinforce":
         yield ("paths_per_step",), f"with `--mode {options.mode}` no paths are scored for a step"
 
@@ -221,6 +226,8 @@ def _of_shared_weights(config: RunConfig) -> Iterator[Idle]:
     match config.searcher_options:
         case EnasOptions() as options:
             yield from _of_enas(config, options)
+        case DartsOptions(strengths_objective="validation"):
+            yield ("validation_weight",), "without `--strengths-objective weighted` the validation loss stands alone"
         case ProxylessOptions() as options:
             yield from _of_proxyless(options)
         case SnasOptions(cost="none"):

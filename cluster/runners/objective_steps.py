@@ -86,6 +86,8 @@ class ObjectiveSteps:
             steps = [step for half, step in self._made if ("weights" in half.learns) == weights]
             if steps:
                 found |= {f"{prefix}{name}": fmean(getattr(s, name) for s in steps) for name in ("loss", "accuracy")}
+                if rewards := [step.reward for step in steps if step.reward is not None]:
+                    found[f"{prefix}reward"] = fmean(rewards)
         return found
 
     def draw(self, part: "_Part", strengths: Mapping[str, Tensor]) -> Draw:

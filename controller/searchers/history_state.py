@@ -11,8 +11,9 @@ class HistoryState(ABC):
 
     `follow` brings it up to a history. A history that continues the last one is read from where that ended; any other
     history is read from its start. So a history always gives the same state, whichever histories came before. A
-    subclass must keep only what `_begin` and `_add` derive from the history. One history continues another if it
-    holds the same record objects, as those of one `View.history` do.
+    subclass must keep only what `_begin` and `_add` derive from the history, and count the children itself if it needs
+    their number: what `follow` has read changes only when all later children are added. One history continues another
+    if it holds the same record objects, as those of one `View.history` do.
     """
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from child_trainer.outcome import Outcome
+from child_trainer.outcome import Cause, Failure, Outcome
 from controller.searcher import Child, ChildRecord, Proposal, Searcher, View, passes_of
 
 
@@ -41,11 +41,30 @@ def end(searcher: Searcher, parameters: Mapping[str, Tensor], n: int = 4, comple
     ]
 
 
+def searched(searcher: Searcher, parameters: Mapping[str, Tensor], count: int) -> list[ChildRecord]:
+    """Return the children of a search, at least so many unless it ends before; every seventh has no reward."""
+    rng, ended = random.Random(0), list[ChildRecord]()
+    while len(ended) < count:
+        begun = len(ended)
+        proposals = searcher.ask(rng.randint(1, 4), view(parameters, completed=begun, seed=begun, ended=tuple(ended)))
+        if not proposals:
+            break
+        for number, proposal in enumerate(proposals, start=begun + 1):
+            reward = None if number % 7 == 0 else rng.randrange(10) / 10
+            failure = Failure(cause=Cause.DIVERGED, message="") if reward is None else None
+            curve = () if reward is None else (reward,)
+            outcome = Outcome(curve=curve, seconds=1.0, parameters=1, flops=1, seed=number, failure=failure)
+            ended.append(recorded(number, proposal, outcome, reward))
+    return ended
+
+
 class SearcherContract:
     samples_after = 0
     """How many children must have ended before the searcher samples architectures."""
     draws = True
     """Whether these depend on chance."""
+    searched = 16
+    """How many children the search has of which the history is read in several ways."""
 
     @pytest.fixture
     def searcher(self) -> Searcher:
@@ -90,15 +109,20 @@ class SearcherContract:
         searcher.ask(3, view(parameters, seed=7))  # must leave no trace
         assert searcher.ask(5, view(parameters, seed=1)) == self.make().ask(5, view(parameters, seed=1))
 
-    def test_an_instance_that_saw_the_history_grow_asks_like_one_that_sees_it_first(self, searcher: Searcher) -> None:
+    def test_a_history_gives_the_same_proposals_however_it_is_read(self, searcher: Searcher) -> None:
+        """One instance sees the history grow child by child, one in pieces, and one all at once, as after a resume."""
         parameters = initial(searcher)
-        children = end(searcher, parameters, n=12)
-        for count in range(len(children) + 1):
-            asked = [
-                each.ask(2, view(parameters, completed=count, seed=count, ended=children[:count]))
-                for each in (searcher, self.make())
-            ]
-            assert asked[0] == asked[1]
+        history, by_child, in_pieces = searched(searcher, parameters, self.searched), self.make(), self.make()
+        rng = random.Random(1)
+        for count in range(len(history) + 1):
+
+            def ask(asked: Searcher, count: int = count) -> list[Proposal]:
+                return asked.ask(2, view(parameters, completed=count, seed=count, ended=history[:count]))
+
+            proposals = ask(by_child)
+            if rng.random() < 0.3 or count == len(history):
+                assert ask(in_pieces) == proposals
+                assert ask(self.make()) == proposals
 
     def test_another_seed_gives_other_proposals(self, searcher: Searcher) -> None:
         parameters = initial(searcher)

@@ -91,6 +91,7 @@ EXEMPT: Mapping[str, str] = {
     "nascluster launch enas-rnn": MINUTES,
     "nascluster launch enas-rnn --task ptb --data DIR": YEARS,
     "nascluster launch darts-digits --order 2": MINUTES,
+    "nascluster launch darts-digits --strengths-objective weighted": MINUTES,
     "nascluster launch snas-digits": MINUTES,
     "nascluster launch proxyless-digits": MINUTES,
     'nascluster launch proxyless-digits --cost latency --cost-loss "add#linear" --cost-weight 0.5'

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
+from child_trainer.cost_ratio import MAX_RATIO, cost_ratio
 from child_trainer.supernets.gated_graph import Gate, Gates
 from child_trainer.supernets.network import SupernetNetwork
 from child_trainer.supernets.objectives.costs import check_costs, chosen_cost, expected_cost
@@ -35,7 +36,7 @@ LatencyLoss = Literal["none", "add", "add#linear", "mul#log"]
 
 - `add`: CE + weight E, as in the paper (equation 11);
 - `add#linear`: CE + weight (E - reference) / reference;
-- `mul#log`: scale CE (log E / log reference)^power, the published code's default.
+- `mul#log`: scale CE (log E / log reference)^power, the published code's default, with a ratio above 0.
 """
 
 
@@ -52,22 +53,20 @@ class ProxylessSettings(Settings):
     cost_reference: float = 1.0
     """Cost that is aimed at, in the unit of the table; the product needs one above 1."""
     cost_scale: float = 0.2
-    """Factor of the product."""
+    """Factor of the product, alpha in the published code."""
     cost_power: float = 0.3
-    """Power of the product."""
+    """Power of the product, beta in the published code."""
     rate: float = 0.001
     """Learning rate with which the strengths' shard takes plain gradient steps; for two paths."""
     samples: int = 10
-    """Paths that are scored for a step of REINFORCE."""
+    """Paths that are scored for a step of REINFORCE, which subtracts the mean of their rewards."""
     reward_power: float = 0.1
     """Power of reference / cost in the reward of REINFORCE, beside the accuracy; it needs a table of costs. 0: none."""
-    baseline: float | None = None
-    """Reward that REINFORCE subtracts. Unset: the mean of the step's own rewards."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("period", "samples"):
-            self.require(name, getattr(self, name) >= 1, "at least 1")
+        self.require("period", self.period >= 1, "at least 1")
+        self.require("samples", self.samples >= 2, "at least 2")
         for name in ("cost_reference", "cost_scale", "rate"):
             self.require(name, getattr(self, name) > 0, "above 0")
         for name in ("cost_weight", "cost_power", "reward_power"):
@@ -164,7 +163,9 @@ def with_cost(cross_entropy: Tensor, cost: Tensor, settings: ProxylessSettings) 
         case "add#linear":
             return cross_entropy + settings.cost_weight * (cost - settings.cost_reference) / settings.cost_reference
         case "mul#log":
-            ratio = cost.log() / math.log(settings.cost_reference)
+            # A cost of 1 or less has no positive logarithm: such networks count as equally cheap.
+            least = settings.cost_reference ** (1 / MAX_RATIO)
+            ratio = cost.clamp(min=least).log() / math.log(settings.cost_reference)
             return settings.cost_scale * cross_entropy * ratio**settings.cost_power
 
 
@@ -229,7 +230,7 @@ def rescaled_gradient(strengths: Tensor, gradient: Tensor, pair: list[int], rate
 def _reinforce(
     network: SupernetNetwork, batches: Batches, weights: Tensors, draw: Draw, settings: ProxylessSettings, costs: Costs
 ) -> Step:
-    """Return the strengths' policy gradient: minus the mean of (R - baseline) times that of log p (section 3.3.2)."""
+    """Return the strengths' policy gradient: minus the mean of (R - mean R) times that of log p (section 3.3.2)."""
     if settings.reward_power:
         check_costs(costs, network.gate_sizes)
     batch = batches.validation()
@@ -238,11 +239,10 @@ def _reinforce(
         found.accuracy * _cheapness(gates, settings, costs) for found, gates in zip(scores, draw.gates, strict=True)
     ]
     mean = sum(rewards) / len(rewards)
-    baseline = mean if settings.baseline is None else settings.baseline
     with torch.enable_grad():
         surprise = {name: -strengths.log_softmax(0) for name, strengths in draw.strengths.items()}
         terms = [
-            (reward - baseline) * torch.stack([torch.as_tensor(gates[name]) @ s for name, s in surprise.items()]).sum()
+            (reward - mean) * torch.stack([torch.as_tensor(gates[name]) @ s for name, s in surprise.items()]).sum()
             for reward, gates in zip(rewards, draw.gates, strict=True)
         ]
         loss = torch.stack(terms).mean()
@@ -260,7 +260,7 @@ def _reinforce(
 def _cheapness(gates: Gates, settings: ProxylessSettings, costs: Costs) -> float:
     if not settings.reward_power:
         return 1.0
-    return (settings.cost_reference / chosen_cost(gates, costs)) ** settings.reward_power
+    return cost_ratio(settings.cost_reference, chosen_cost(gates, costs)) ** settings.reward_power
 
 
 def _period(settings: ProxylessSettings) -> int:

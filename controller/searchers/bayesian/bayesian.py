@@ -6,8 +6,8 @@ from functools import lru_cache
 import numpy as np
 
 from controller.decisions import Tokens, neighbours, uniform
-from controller.searcher import PREDICTED, ChildRecord, ParameterGroup, Proposal, Update, View
-from controller.searchers.bayesian.evidence import Evidence, reward_of
+from controller.searcher import PREDICTED, ChildRecord, ParameterGroup, Proposal, Update, View, reward_of
+from controller.searchers.bayesian.evidence import Evidence
 from controller.searchers.bayesian.options import BayesianOptions
 from controller.searchers.bayesian.surrogate import (
     Features,

@@ -8,7 +8,7 @@ from operator import attrgetter
 import numpy as np
 
 from controller.decisions import Tokens
-from controller.searcher import ChildRecord
+from controller.searcher import ChildRecord, reward_of
 from controller.searchers.bayesian.options import BayesianOptions
 from controller.searchers.bayesian.surrogate import (
     Array,
@@ -121,9 +121,3 @@ def _thinned(judged: Sequence[ChildRecord], limit: int) -> tuple[ChildRecord, ..
     others = islice((child.id for child in reversed(judged) if child.id not in best), limit - len(best))
     kept = best.union(others)
     return tuple(child for child in judged if child.id in kept)
-
-
-def reward_of(child: ChildRecord) -> float:
-    """Return the reward of a child that the searcher may learn from."""
-    assert child.reward is not None, f"child {child.id} has no reward"
-    return child.reward

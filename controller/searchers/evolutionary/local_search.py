@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from controller.decisions import Tokens, neighbours
-from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
+from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View, reward_of
 from controller.searchers.evolutionary.options import LocalSearchOptions
-from controller.searchers.evolutionary.selection import reward_of
 from controller.searchers.history_state import HistoryState
 from controller.space import SearchSpace, first_tokens
 from controller.spaces.checks import check_decisions
@@ -60,6 +59,7 @@ class Climb(HistoryState):
         return self._untried
 
     def _begin(self) -> None:
+        self._num_ended = 0
         self._current: ChildRecord | None = None
         self._tried: set[Tokens] = set()
         self._untried: set[Tokens] = set()
@@ -67,7 +67,8 @@ class Climb(HistoryState):
     def _add(self, child: ChildRecord) -> None:
         tokens = child.tokens
         # At a local optimum no neighbour is left: the next random architecture starts another climb.
-        at_optimum = self._num_read >= self._options.random_starts and not self._untried
+        at_optimum = self._num_ended >= self._options.random_starts and not self._untried
+        self._num_ended += 1
         self._tried.add(tokens)
         self._untried.discard(tokens)
         if child.reward is None:

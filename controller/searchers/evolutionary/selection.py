@@ -6,17 +6,11 @@ from typing import Any
 
 from controller.objectives import Cost, point_of
 from controller.pareto import preference
-from controller.searcher import ChildRecord
+from controller.searcher import ChildRecord, reward_of
 from controller.searchers.evolutionary.options import EvolutionOptions
 
 Members = Sequence[ChildRecord]
 """The members of a population, the oldest first."""
-
-
-def reward_of(child: ChildRecord) -> float:
-    """Return the reward of a child that the searcher may learn from."""
-    assert child.reward is not None, f"child {child.id} has no reward"
-    return child.reward
 
 
 Key = Callable[[ChildRecord], Any]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from controller.policies.lstm import Policy
 from controller.policies.rollout import Rollout
-from controller.searcher import ChildRecord, ParameterGroup, Proposal, View
+from controller.searcher import ChildRecord, ParameterGroup, Proposal, View, reward_of
 from controller.searchers.policy_gradient.options import PolicyOptions
 from controller.space import SearchSpace
 from controller.spaces.checks import check_decisions
@@ -109,12 +109,6 @@ def baseline(parameters: Mapping[str, Tensor]) -> float | None:
     """Return the average of the rewards learnt from so far, or `None` before the first."""
     total, weight = parameters[BASELINE].tolist()
     return total / weight if weight else None
-
-
-def reward_of(child: ChildRecord) -> float:
-    """Return the child's reward."""
-    assert child.reward is not None, f"child {child.id} has not ended"
-    return child.reward
 
 
 def sampled_log_prob(child: ChildRecord) -> float:

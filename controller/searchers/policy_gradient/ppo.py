@@ -5,14 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from controller.searcher import ChildRecord, Update, View
+from controller.searcher import ChildRecord, Update, View, reward_of
 from controller.searchers.policy_gradient.options import PpoOptions
 from controller.searchers.policy_gradient.policy_searcher import (
     BASELINE,
     PolicySearcher,
     baseline,
     baseline_gradient,
-    reward_of,
     sampled_log_prob,
 )
 from controller.space import SearchSpace
@@ -39,7 +38,8 @@ class Ppo(PolicySearcher):
         The gradient is that of -(1/m) sum_k (min(r_k A_k, clip(r_k, 1 - c, 1 + c) A_k) + bonus H_k), where
         r_k is the probability of all tokens of child k now over that when they were sampled;
         A_k is its reward less the baseline b: the average of earlier rewards, or for the very first children their own
-        mean; b is the same in every pass over a batch, since only the last one changes it;
+        mean; only the last pass over a batch changes b, so that with one replica all of them have the same; each pass
+        pulls b anew, and other replicas may have changed it in between;
         H_k is the summed entropy of the decisions along sample k.
         With `queue_size` the loss of `_queue_loss` is added.
         """

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from controller.searcher import ChildRecord, Update, View
+from controller.searcher import ChildRecord, Update, View, reward_of
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.policy_gradient.policy_searcher import (
     BASELINE,
     PolicySearcher,
     baseline,
     baseline_gradient,
-    reward_of,
     sampled_log_prob,
 )
 from controller.space import SearchSpace

@@ -13,13 +13,12 @@ from torch import Tensor
 from child_trainer.seed_agem.options import SIMILARITY_REWARD
 from controller.decisions import Choice, Decisions, offsets
 from controller.policies.rollout import Rollout
-from controller.searcher import ChildRecord, Proposal, Update, View
+from controller.searcher import ChildRecord, Proposal, Update, View, reward_of
 from controller.searchers.policy_gradient.policy_searcher import (
     BASELINE,
     PolicySearcher,
     baseline,
     baseline_gradient,
-    reward_of,
 )
 from controller.searchers.seed_agem.options import SeedAgemOptions
 from controller.searchers.seed_agem.selection import SelectionSteps

@@ -15,11 +15,10 @@ from child_trainer.inheritance.changes import Change
 from child_trainer.supernets.jobs import TrainOn
 from controller.decisions import Tokens
 from controller.policies.rollout import PulledPolicy
-from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
+from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View, reward_of
 from controller.searchers.policy_gradient.policy_searcher import (
     BASELINE,
     baseline_gradient,
-    reward_of,
     updated_baseline,
 )
 from controller.searchers.transformations.options import TransformationOptions

@@ -9,11 +9,10 @@ import torch
 from child_trainer.supernets.jobs import Score, Steps
 from controller.policies.enas import EnasConstants, EnasPolicy
 from controller.policies.enas_cell import EnasCellPolicy
-from controller.searcher import ChildRecord, ParameterGroup, Proposal, SharedWeights, Update, View
+from controller.searcher import ChildRecord, ParameterGroup, Proposal, SharedWeights, Update, View, reward_of
 from controller.searchers.policy_gradient.policy_searcher import (
     BASELINE,
     baseline_gradient,
-    reward_of,
     updated_baseline,
 )
 from controller.searchers.weight_sharing.path_options import EnasOptions

@@ -113,12 +113,20 @@ class DartsOptions(GradientOptions):
     order: Literal[1, 2] = 1
     """1: strengths by the validation loss with the weights as they are; 2: with the weights after their next step, in
     about three times the time."""
+    strengths_objective: Literal["validation", "weighted"] = "validation"
+    """What the strengths descend: validation: the validation loss, as in the paper; weighted: the training loss plus
+    `validation_weight` times the validation loss, both with the weights as they are (spec §19)."""
+    validation_weight: float = 1.0
+    """With weighted: weight of the validation loss beside the training loss (lambda)."""
     strengths_beta1: float = 0.5
     """Adam's decay of the strengths' mean gradient (DARTS's search for recurrent cells: 0.9)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "order", self.order in (1, 2), "1 or 2")
+        weighted = self.strengths_objective == "weighted"
+        require(self, "order", self.order == 1 or not weighted, "1 where `strengths_objective` is weighted")
+        require(self, "validation_weight", is_least(self.validation_weight, 0), "0 or more")
         require(self, "strengths_beta1", 0 <= self.strengths_beta1 < 1, "at least 0 and below 1")
 
 
@@ -162,7 +170,8 @@ class ProxylessOptions(GradientOptions):
     weights_clip_norm: float = 0.0
     """Norm of all gradients of a step's weights together, to which longer ones are scaled down; 0: never."""
     weights_label_smoothing: float = 0.1
-    """Share of each label that is spread evenly over all classes in the steps of the weights."""
+    """Share of each label that is spread evenly over all classes, in the loss of the weights' steps and in that of the
+    strengths' steps; the accuracy by which reinforce learns has none."""
     strengths_learning_rate: float = 1e-3
     """Learning rate of the strengths (alpha)."""
     strengths_decay: float = 0.0
@@ -177,12 +186,18 @@ class ProxylessOptions(GradientOptions):
     cost: Cost = "none"
     """What is held down besides the error: the expected number of weights or operations, or the expected latency, from
     a table that is measured when the run is made."""
-    cost_loss: Literal["add#linear", "mul#log"] = "mul#log"
-    """How the cost enters the loss: as its excess over the reference, or as a factor, the logarithm of both."""
+    cost_loss: Literal["add", "add#linear", "mul#log"] = "mul#log"
+    """How the cost E enters the loss, beside the cross-entropy CE: add: CE + `cost_weight` * E, as in the paper;
+    add#linear: CE + `cost_weight` * (E / `cost_reference` - 1); mul#log, the published code's default: `cost_scale` *
+    CE * (log E / log `cost_reference`) ** `cost_power`."""
     cost_reference: float = 1e6
     """Cost that is aimed at: a number of weights or of operations, or the µs for one image."""
     cost_weight: float = 0.1
-    """Weight of the excess over the reference."""
+    """Weight of the cost in the two sums."""
+    cost_scale: float = 0.2
+    """Factor of the product."""
+    cost_power: float = 0.3
+    """Power of the product's ratio; 0: the cost does not count."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -190,10 +205,12 @@ class ProxylessOptions(GradientOptions):
         require(self, "weights_only_learning_rate", self.weights_only_learning_rate > 0, "a positive number")
         require(self, "weights_momentum", self.weights_momentum > 0, "above 0, as the momentum is Nesterov's")
         require(self, "weights_label_smoothing", 0 <= self.weights_label_smoothing < 1, "at least 0 and below 1")
-        for name in ("strengths_period", "paths_per_step"):
-            require(self, name, getattr(self, name) >= 1, "at least 1")
+        require(self, "strengths_period", self.strengths_period >= 1, "at least 1")
+        require(self, "paths_per_step", self.paths_per_step >= 2, "at least 2, as their mean reward is subtracted")
         require(self, "cost_reference", self.cost_reference > 1, "above 1")
-        require(self, "cost_weight", self.cost_weight >= 0, "0 or more")
+        require(self, "cost_scale", is_positive(self.cost_scale), "a positive number")
+        for name in ("cost_weight", "cost_power"):
+            require(self, name, is_least(getattr(self, name), 0), "0 or more")
         require(self, "strengths_decay", self.mode != "two" or not self.strengths_decay, "0 where `mode` is two")
 
     @property

@@ -37,9 +37,10 @@ class Proxyless(GradientSearch):
             if own.cost == "none":
                 settings["reward_power"] = 0.0
         if own.cost != "none":
-            settings |= {"cost_reference": own.cost_reference}
+            settings["cost_reference"] = own.cost_reference
             if own.mode != "reinforce":
-                settings |= {"cost_loss": own.cost_loss, "cost_weight": own.cost_weight}
+                names = ("cost_loss", "cost_weight", "cost_scale", "cost_power")
+                settings |= {name: getattr(own, name) for name in names}
         return OBJECTIVES[own.mode], settings
 
     def strengths_rule(self) -> tuple[str, dict[str, float]]:

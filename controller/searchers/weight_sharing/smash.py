@@ -7,8 +7,7 @@ from typing import Any
 
 from child_trainer.supernets.jobs import Score, Steps
 from controller.decisions import Decisions, Tokens, repaired, uniform
-from controller.searcher import SharedWeights, View
-from controller.searchers.policy_gradient.policy_searcher import reward_of
+from controller.searcher import SharedWeights, View, reward_of
 from controller.searchers.weight_sharing.path_options import SmashOptions
 from controller.searchers.weight_sharing.rates import cosine
 from controller.searchers.weight_sharing.train_then_score import TrainThenScore

@@ -1,10 +1,12 @@
 """DARTS, SNAS and ProxylessNAS whole, in one process: what shards and deaths change, which is nothing, to the bit."""
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ CELLS = "--space darts --operations max_3x3 identity sep_3x3 --blocks 2 --num-ce
 SEARCHES: Mapping[str, str] = {
     "darts": f"{CELLS} --searcher darts --order 1",
     "darts-second": f"{CELLS} --searcher darts --order 2",
+    "darts-weighted": f"{CELLS} --searcher darts --strengths-objective weighted --validation-weight 3",
     "snas": f"{CELLS} --searcher snas",
     "proxyless": "--space mbconv --widths 8 16 --blocks 1 2 --strides 1 2 --kernels 3 --stem-filters 4 --stem-stride 1"
     " --first-filters 4 --last-filters 16 --searcher proxyless --weights-only-epochs 0 --strengths-period 2",
@@ -125,6 +128,15 @@ def test_sharding_changes_no_bit_and_twenty_steps_are_those_of_a_plain_loop(sear
             assert not different, f"{shards} shards"
 
 
+def test_the_weight_of_the_validation_loss_changes_what_a_search_learns() -> None:
+    words = ("--steps-per-epoch", str(STEPS), "--steps-per-child", str(STEPS), "--validation-weight")
+    found = [sharded(config("darts-weighted", *words, weight)) for weight in ("0", "1", "1")]
+    alphas = [{name: value for name, value in each.items() if name.startswith("strengths/")} for each in found]
+    assert alphas[1].keys() == alphas[2].keys()
+    assert all(torch.equal(value, alphas[2][name]) for name, value in alphas[1].items())
+    assert any(not torch.equal(value, alphas[0][name]) for name, value in alphas[1].items())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -136,6 +148,31 @@ def test_sharding_changes_no_bit_and_twenty_steps_are_those_of_a_plain_loop(sear
 def test_replicas_do_not_wait_for_one_another_where_steps_move_strengths(words: tuple[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_weights(config("snas", *words), "run")
+
+
+def test_each_option_of_the_loss_with_a_cost_changes_what_a_search_learns() -> None:
+    words = ("--steps-per-epoch", str(STEPS), "--steps-per-child", str(STEPS), "--mode", "two", "--cost", "parameters")
+    changes = ("", "--cost-scale 0.4", "--cost-power 0.6", "--cost-reference 300", "--cost-loss add")
+    found = [sharded(config("proxyless", *words, *change.split())) for change in changes]
+    alphas = [torch.cat([each[name] for name in sorted(each) if name.startswith("strengths/")]) for each in found]
+    assert all(not torch.equal(one, other) for one, other in combinations(alphas, 2))
+
+
+@pytest.mark.parametrize("mode", ["full", "two", "reinforce"])
+def test_paths_that_cost_nothing_fail_no_step(mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each path here is of options without parameters."""
+    words = "--space darts --operations max_3x3 avg_3x3 --blocks 2 --num-cells 3 --filters 4"
+    words += f" --searcher proxyless --mode {mode} --cost parameters --weights-only-epochs 1 --search-epochs 1"
+    words += " --steps-per-epoch 4 --steps-per-child 2 --strengths-period 2 --paths-per-step 2 --batch-size 8"
+    place = ["--storage-path", str(tmp_path)]
+    assert cli.run(["launch", "digits", "--name", "run", "--local", *place, *words.split()]) == 0
+    assert cli.run(["status", "run", *place]) == 0
+    assert "6 finished, 0 failed" in capsys.readouterr().out
+    with closing(sqlite3.connect(tmp_path / "run/ledger.sqlite")) as db:
+        measured = [json.loads(found)["measurements"] for (found,) in db.execute("SELECT outcome FROM children")]
+    assert [child for child, found in enumerate(measured, start=1) if "strengths_reward" in found] == (
+        [4, 5] if mode == "reinforce" else []
+    )
 
 
 # --- Deaths --------------------------------------------------------------------------------------------------------
@@ -164,6 +201,13 @@ def state(folder: Path) -> dict[str, Tensor]:
 def record(folder: Path) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(folder / "ledger.sqlite")) as db:
         return db.execute("SELECT id, tokens, job, notes, metric, reward, lane, steps_before FROM children").fetchall()
+
+
+def test_a_search_launched_with_the_weighted_objective_trains_by_it(tmp_path: Path) -> None:
+    launch(tmp_path, "darts-weighted")
+    steps, _, score = record(tmp_path / "run")
+    assert '"objective": "weighted"' in json.dumps(json.loads(steps[2]))
+    assert score[4] is not None
 
 
 @pytest.fixture(scope="module", params=KILLED)

@@ -44,7 +44,7 @@ OTHER_VALUES: Mapping[str, Mapping[str, Any]] = {
     "snas": {"progress": 0.5, "cost_weight": 0.01},
     "proxyless": {"cost_loss": "mul#log", "cost_reference": 5.0},
     "proxyless-two": {"cost_loss": "add#linear", "cost_reference": 5.0, "rate": 0.1},
-    "proxyless-reinforce": {"samples": 3, "baseline": 0.1},
+    "proxyless-reinforce": {"samples": 3},
     "proxyless-warm-up": {"clip_norm": 0.1},
 }
 """Settings that reach the branches of each objective."""

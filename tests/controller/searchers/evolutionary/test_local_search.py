@@ -7,10 +7,13 @@ from controller.searcher import Searcher
 from controller.searchers.evolutionary.local_search import LocalSearch
 from controller.searchers.evolutionary.options import LocalSearchOptions
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.settings import SettingsSpace
 from tests.contracts.searcher import SearcherContract
 from tests.controller.searchers.evolutionary.test_evolution import SPACE, Search, ended, fitness
 
 DECISIONS = SPACE.decisions(0)
+
+SMALL = SettingsSpace(settings=("learning-rate=.2,.1,.05", "momentum=.9,.8,.7"))
 
 
 class TestLocalSearch(SearcherContract):
@@ -21,6 +24,15 @@ class TestLocalSearch(SearcherContract):
 class TestOnAGrowingSpace(SearcherContract):
     def make(self) -> Searcher:
         return LocalSearch(ConvolutionalSpace(initial_depth=2), LocalSearchOptions(random_starts=1))
+
+
+class TestOnASpaceWithLocalOptima(SearcherContract):
+    """So small that a search stands at several optima, one after another."""
+
+    searched = 40
+
+    def make(self) -> Searcher:
+        return LocalSearch(SMALL, LocalSearchOptions(random_starts=2))
 
 
 def search(starts: int = 1) -> Search:

@@ -25,6 +25,8 @@ ADDITIVE = Additive(SPACE, seed=0)
 
 
 class TestOnAGrowingSpace(SearcherContract):
+    searched = 26  # so many that the second level begins
+
     def make(self) -> Searcher:
         return ProgressiveSearch(SPACE, FAST)
 

@@ -220,6 +220,7 @@ def test_learning_rates_fall_along_a_cosine() -> None:
     [
         *(make() for make in MAKE.values()),
         Darts(darts.DIGITS, DartsOptions(order=2)),
+        Darts(darts.DIGITS, DartsOptions(strengths_objective="weighted")),
         Snas(CELLS, SnasOptions(cost="parameters")),
         *(Proxyless(mbconv.DIGITS, ProxylessOptions(mode=mode, cost="flops")) for mode in ("full", "two", "reinforce")),
         *(Proxyless(mbconv.DIGITS, ProxylessOptions(mode=mode)) for mode in ("full", "two", "reinforce")),
@@ -247,9 +248,23 @@ def test_the_second_order_looks_ahead_by_the_step_that_the_weights_will_take() -
     assert (settings["rate"], settings["decay"]) == (pytest.approx(0.013), 3e-4)
 
 
+def test_the_weighted_objective_has_its_weight_and_no_second_order() -> None:
+    searcher = Darts(darts.DIGITS, DartsOptions(strengths_objective="weighted", validation_weight=3.0))
+    assert searcher.objective(0) == ("weighted", {"validation_weight": 3.0, "clip_norm": 5.0})
+    with pytest.raises(ValueError, match="`order` must be 1 where `strengths_objective` is weighted, got 2"):
+        DartsOptions(strengths_objective="weighted", order=2)
+
+
 def test_proxyless_begins_with_the_weights_alone() -> None:
     searcher = MAKE["proxyless"]()
     assert [searcher.objective(epoch)[0] for epoch in range(2)] == ["proxyless-warm-up", "proxyless"]
+
+
+def test_the_loss_with_a_cost_has_the_options_numbers() -> None:
+    own = {"cost_loss": "add", "cost_weight": 0.3, "cost_scale": 0.4, "cost_power": 0.5, "cost_reference": 600.0}
+    searcher = Proxyless(mbconv.DIGITS, ProxylessOptions(**SIZE, cost="flops", weights_only_epochs=0, **own))
+    settings = searcher.objective(0)[1]
+    assert {name: settings[name] for name in own} == own
 
 
 def test_figures_tell_of_the_strengths() -> None:
@@ -339,6 +354,8 @@ def test_a_search_must_have_children_for_all_epochs() -> None:
         (DartsOptions, "strengths_learning_rate", math.nan),
         (DartsOptions, "refit_batches", -1),
         (DartsOptions, "order", 3),
+        (DartsOptions, "strengths_objective", "training"),
+        (DartsOptions, "validation_weight", -1.0),
         (SnasOptions, "last_temperature", 0.0),
         (SnasOptions, "cost_weight", -1.0),
         (ProxylessOptions, "weights_only_epochs", -1),
@@ -346,11 +363,13 @@ def test_a_search_must_have_children_for_all_epochs() -> None:
         (ProxylessOptions, "weights_momentum", 0.0),
         (ProxylessOptions, "weights_label_smoothing", 1.0),
         (ProxylessOptions, "strengths_period", 0),
-        (ProxylessOptions, "paths_per_step", 0),
+        (ProxylessOptions, "paths_per_step", 1),
+        (ProxylessOptions, "cost_scale", 0.0),
+        (ProxylessOptions, "cost_power", -1.0),
         (ProxylessOptions, "cost_reference", 1.0),
     ],
 )
-def test_an_impossible_option_is_named(make: Any, option: str, value: float) -> None:
+def test_an_impossible_option_is_named(make: Any, option: str, value: float | str) -> None:
     with pytest.raises(ValueError, match=f"`{option}` must be"):
         make(**{option: value})
 
