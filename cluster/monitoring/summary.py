@@ -129,7 +129,7 @@ def best_lines(status: Status, config: RunConfig) -> list[str]:
     return [
         *_drawing(best, config),
         *_where(status.continues, best),
-        f"{metric_name(status.measure)} {best.metric:.4f}, reward {best.reward:.4f}",
+        f"{metric_name(status.measure)} {best.metric:.4f}, reward {number(best.reward)}",
         *(["It has trained on the validation images, too: these figures say nothing of others"] if seen else []),
         *([test] if test else []),
         *([f"It was {best.stopped.text}"] if best.stopped else []),

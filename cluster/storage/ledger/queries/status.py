@@ -54,7 +54,7 @@ class Best:
     """
 
     child_id: int
-    reward: float
+    reward: float | None
     metric: float
     parameters: int | None
     flops: int | None
@@ -156,7 +156,7 @@ class BestMetric(NamedTuple):
 
     child_id: int
     metric: float
-    reward: float
+    reward: float | None
 
 
 def best_metric(db: sqlite3.Connection) -> BestMetric | None:
