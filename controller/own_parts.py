@@ -4,19 +4,16 @@ A user's own part must follow the rules of the built-in ones; an error names wha
 """
 
 import inspect
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass, replace
 from typing import Any, get_type_hints
 
 from child_trainer import own_files
-from child_trainer.architectures.architecture import Architecture
 from child_trainer.no_options import NoOptions
 from child_trainer.outcome import Measure, Outcome
 from child_trainer.own_calls import failures_of, is_finite_number, shown
 from child_trainer.own_files import OwnFileError
 from controller.catalogue import SEARCHERS, Figure, SearcherEntry, find_entry
-from controller.decisions import Choice, uniform
 from controller.reward import REWARDS, Reward
 from controller.searcher import Child, Searcher, View, passes_of
 from controller.space import SearchSpace
@@ -100,31 +97,6 @@ def _checked(name: str, compute: Callable[[Outcome], object]) -> Callable[[Outco
         return float(value)
 
     return reward
-
-
-def check_space(name: str, space: SearchSpace) -> None:
-    """Make sure that a space of the user's own decodes a sample of its decisions.
-
-    Raises:
-        OwnFileError: it does not; the message says what it did.
-    """
-    with failures_of(name, "decisions", "decode"):
-        decisions = space.decisions(0)
-        tokens = uniform(decisions, random.Random(0))
-        architecture: object = space.decode(tokens)
-    if not isinstance(architecture, Architecture):
-        raise OwnFileError(f"{name}: `decode` must return an Architecture, got {type(architecture).__name__}")
-    if architecture.kind != space.kind:
-        raise OwnFileError(
-            f"{name}: `kind` is {space.kind!r}, and `decode` returned a {architecture.kind} architecture"
-        )
-    with failures_of(name, "decisions_of", "choice_sizes"):
-        again, sizes = space.decisions_of(len(tokens)), space.choice_sizes()
-    if tuple(again) != tuple(decisions):
-        raise OwnFileError(f"{name}: `decisions_of({len(tokens)})` must return the decisions that take so many tokens")
-    choices = {choice.name: len(choice.options) for choice in decisions if isinstance(choice, Choice)}
-    if wrong := next((choice for choice, size in choices.items() if sizes.get(choice) != size), None):
-        raise OwnFileError(f"{name}: `choice_sizes` must have {wrong!r} with {choices[wrong]} options")
 
 
 def check_reward(reward: Reward, measure: Measure) -> None:

@@ -128,4 +128,6 @@ def default_options(kind: type[T], name: str) -> T:
     except (ValueError, KeyboardInterrupt):
         raise
     except BaseException as error:  # a user's own class may raise anything
-        raise ValueError(f"the options of {name} cannot be made: {type(error).__name__}: {error}") from error
+        raise ValueError(
+            f"the options of {name} cannot be made: {type(error).__name__}: {first_line(str(error))}"
+        ) from error

@@ -17,7 +17,8 @@ from cluster.search.records import ReplicaLedger
 from cluster.search.replica import Replica, client
 from cluster.search.seeding import derive
 from controller.objectives import product
-from controller.own_parts import check_reward, check_searcher, check_space
+from controller.own_parts import check_reward, check_searcher
+from controller.own_spaces import check_space
 from controller.reward import FAILED
 from controller.searcher import ParameterGroup, Searcher, View, is_exclusive, keeps_weights, shared_weights_of
 from ps.store import Group, Layout, ParameterStore

@@ -218,3 +218,50 @@ def test_an_error_of_a_space_in_a_run_names_the_space(
     words = ["launch", "digits", "--local", "--space", "part.py:TwoTower", "--searcher", searcher, "--epochs", 1]
     assert nascluster(*words, "--widths", 1, 2, "--train-fraction", 0.1, "--max-children", 64) == 1
     assert "part.py:TwoTower: `decode` failed: KeyError: 'late'" in capfd.readouterr().out
+
+
+OPTIONAL = [
+    ("def genotypes(self, tokens): raise KeyError('x')", "`genotypes` failed: KeyError: 'x'"),
+    ("def genotypes(self, tokens): return 5", "`genotypes` must return a mapping of name to text, got 5"),
+    ("def motifs(self, tokens): exit(3)", "`motifs` failed: SystemExit: 3"),
+    ("def motifs(self, tokens): return {'a': 1}", "`motifs` must return a mapping of name to Architecture"),
+    ("def first(self, completed, rng): return 'abc'", "`first` must return a tuple of int, got 'abc'"),
+    ("def first(self, completed, rng): return (99, 0, 0)", "`first` failed: InvalidTokens"),
+    ("def mutate(self, tokens, rng): return None", "`mutate` must return a tuple of int, got None"),
+    ("def state(self, tokens): return []", "`state` failed: TypeError: unhashable type: 'list'"),
+    ("place_name = 3", "`place_name` must be a text, got 3"),
+]
+
+
+@pytest.mark.parametrize(("method", "message"), OPTIONAL, ids=[message for _, message in OPTIONAL])
+def test_an_optional_method_of_a_space_that_fails_is_refused_before_the_run(
+    method: str, message: str, folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "part.py").write_text(f"{FILES['my_space.py']}\n    {method}\n")
+    assert nascluster("launch", "digits", "--local", "--space", "part.py:TwoTower") == 2
+    error = capfd.readouterr().err
+    assert f"part.py:TwoTower: {message}" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "home").exists()
+
+
+def test_displays_leave_out_what_an_optional_method_of_a_space_fails_to_give(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    method = (
+        "    def genotypes(self, tokens):\n        if len(SEEN) > 1: raise KeyError('late')\n        SEEN.append(1)\n"
+    )
+    late = f"{method}        SEEN.append(1)\n        return {{}}\n\nSEEN = []\n"
+    (folder / "part.py").write_text(f"{FILES['my_space.py']}\n{late}")
+    words = ["launch", "my_recipe.py:stripes", "--space", "part.py:TwoTower", "--local", "--max-children", 2]
+    assert nascluster(*words, "--epochs", 1, "--name", "late") == 0
+    missing = "Not shown: part.py:TwoTower: `genotypes` failed: KeyError: 'late'"
+    assert missing in capfd.readouterr().out
+    assert displays(capfd).count(missing) == 3
+    assert "`genotypes` failed: KeyError" in (folder / "page.html").read_text()
+
+
+def test_options_that_refuse_a_given_value_with_another_error(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (folder / "part.py").write_text(SEARCHER.replace("raise ValueError(f", "raise RuntimeError(f"))
+    assert nascluster("launch", "synthetic", "--local", "--searcher", "part.py:HillClimber", "--restart", 3) == 2
+    assert "the options of part.py:HillClimber cannot be made: RuntimeError: `restart`" in capfd.readouterr().err

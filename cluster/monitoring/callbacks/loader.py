@@ -56,6 +56,6 @@ def _create(name: str, module: str, cls: str) -> Any:
     try:
         create: Callable[[], Any] = getattr(importlib.import_module(module), cls)
         return create()
-    except Exception as error:  # a user's module may raise anything
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise CallbackError(f"`callback` {name} cannot be created ({reason})") from error
