@@ -265,3 +265,59 @@ def test_options_that_refuse_a_given_value_with_another_error(folder: Path, capf
     (folder / "part.py").write_text(SEARCHER.replace("raise ValueError(f", "raise RuntimeError(f"))
     assert nascluster("launch", "synthetic", "--local", "--searcher", "part.py:HillClimber", "--restart", 3) == 2
     assert "the options of part.py:HillClimber cannot be made: RuntimeError: `restart`" in capfd.readouterr().err
+
+
+FORWARD = "            return x * gate.sigmoid()"
+PARAMETER = (
+    "        def __init__(self):\n            super().__init__()\n            self.w = nn.Parameter(gate_weight())\n\n"
+)
+OPERATIONS = [
+    (
+        "return Gate()",
+        "return None",
+        "its `build` failed: TypeError: `build` must return a torch.nn.Module, got NoneType",
+    ),
+    ("return Gate()", "raise RuntimeError('boom')", "its `build` failed: RuntimeError: boom"),
+    ("return Gate()", "exit(3)", "its `build` failed: SystemExit: 3"),
+    (
+        "return Gate()",
+        "raise ValueError('boom')",
+        "node 'gate' (gate) cannot take inputs of shape (16, 8, 8), (16, 8, 8): boom",
+    ),
+    (FORWARD, "            raise KeyError('boom')", "its `forward` failed: KeyError: 'boom'"),
+    (
+        FORWARD,
+        "            return None",
+        "its `forward` failed: TypeError: `forward` must return a tensor, got NoneType",
+    ),
+    (
+        "    class Gate(nn.Module):\n",
+        "    import torch\n\n    def gate_weight():\n        return torch.ones(1)\n\n"
+        f"    class Gate(nn.Module):\n{PARAMETER}",
+        "Gate has parameters and no `reset_parameters` that sets them",
+    ),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "message"), OPERATIONS, ids=[message for *_, message in OPERATIONS])
+def test_an_operation_that_cannot_be_built_is_refused_before_the_run(
+    right: str, wrong: str, message: str, folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert FILES["my_space.py"].count(right) == 1
+    (folder / "part.py").write_text(FILES["my_space.py"].replace(right, wrong))
+    words = ["launch", "digits", "--local", "--space", "part.py:TwoTower", "--widths", 8, 16]
+    assert nascluster(*words) == 2
+    error = capfd.readouterr().err
+    assert "the operation 'gate' of part.py can be built in none of 50 random networks: " in error
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "home").exists()
+
+
+def test_an_operation_that_some_networks_can_have_is_enough(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    text = FILES["my_space.py"].replace(
+        "return Gate()", "if site.shapes[0][0] == 8: raise ValueError('8')\n    return Gate()"
+    )
+    (folder / "part.py").write_text(text)
+    words = ["launch", "my_recipe.py:stripes", "--space", "part.py:TwoTower", "--local", "--max-children", 2]
+    assert nascluster(*words, "--epochs", 1) == 0
