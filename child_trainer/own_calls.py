@@ -12,14 +12,16 @@ MAX_SHOWN = 80
 
 
 @contextmanager
-def failures_of(name: str, *methods: str) -> Iterator[None]:
+def failures_of(name: str, *methods: str, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Turn any error of these methods of a user's own part into an `OwnFileError` that names them; chain the error.
+
+    Those of the types `passing` are raised as they are.
 
     `SystemExit` is an error too: of own code, `sys.exit` must not end a run without a word. Ctrl-C is none.
     """
     try:
         yield
-    except (OwnFileError, KeyboardInterrupt, GeneratorExit):
+    except (OwnFileError, KeyboardInterrupt, *passing):
         raise
     except BaseException as error:
         raise OwnFileError(failure_text(name, error, *methods)) from error

@@ -6,6 +6,7 @@ One more task is one module (`entry.TaskModule`) and one row of `TASKS`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +19,7 @@ from child_trainer.architectures.nasbench201 import CELLS_PER_STAGE, STEM_CHANNE
 from child_trainer.close_names import suggestion
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Measure
+from child_trainer.own_calls import failures_of
 from child_trainer.seed_agem.options import SubnetworkOptions
 from child_trainer.tasks.entry import TEXT_BUDGET, Family, TaskEntry, always, never
 from child_trainer.tasks.image_entries import IMAGE_FOLDER, IMAGES
@@ -221,9 +223,18 @@ def check_task(name: str, data: str | Path | None = None, *, options: Any = None
     """
     entry, options = _with_options(name, options)
     functions, folder = entry.functions(), _folder(data)
-    functions.check(name, folder, options, download=download)
+    with _calling(name, "check"):
+        functions.check(name, folder, options, download=download)
     if entry.family == "table" and own_files.is_own(name):
-        functions.load(name, folder, options, seed=0, device="cpu")  # its values are checked when they are read
+        with _calling(name, "load"):
+            functions.load(name, folder, options, seed=0, device="cpu")  # its values are checked when they are read
+
+
+def _calling(name: str, function: str) -> AbstractContextManager[None]:
+    """Return a context in which an error of a user's own task names it; what is missing is said as it is."""
+    if not own_files.is_own(name):
+        return nullcontext()
+    return failures_of(name, function, passing=(TaskError, OSError))
 
 
 def load_task(
@@ -257,9 +268,12 @@ def load_task(
     _check_device(device)
     functions, folder = entry.functions(), _folder(data)
     if download:
-        functions.check(name, folder, options, download=True)
-    with computing_with(1):  # the data's own means and deviations are sums, too
+        with _calling(name, "check"):
+            functions.check(name, folder, options, download=True)
+    with computing_with(1), _calling(name, "load"):  # the data's own means and deviations are sums, too
         task = functions.load(name, folder, options, seed=seed, device=device)
+        if not isinstance(getattr(task, "measure", None), Measure):
+            raise TypeError(f"it must return a task or a table, got {type(task).__name__}")
     if not all_training:
         return task
     if (on_all := getattr(task, "on_all_training", None)) is None:

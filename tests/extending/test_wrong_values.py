@@ -321,3 +321,24 @@ def test_an_operation_that_some_networks_can_have_is_enough(folder: Path, capfd:
     (folder / "part.py").write_text(text)
     words = ["launch", "my_recipe.py:stripes", "--space", "part.py:TwoTower", "--local", "--max-children", 2]
     assert nascluster(*words, "--epochs", 1) == 0
+
+
+LOAD, CHECK = "    generator = torch.Generator()", '    """Do nothing: the images are made'
+TASKS = [
+    (CHECK, "1 / 0", "`check` failed: ZeroDivisionError: division by zero", 2),
+    (CHECK, "exit(3)", "`check` failed: SystemExit: 3", 2),
+    (LOAD, "1 / 0", "`load` failed: ZeroDivisionError: division by zero", 1),
+    (LOAD, "exit(3)", "`load` failed: SystemExit: 3", 1),
+    (LOAD, "return None", "`load` failed: TypeError: it must return a task or a table, got NoneType", 1),
+]
+
+
+@pytest.mark.parametrize(("where", "wrong", "message", "status"), TASKS, ids=[message for _, _, message, _ in TASKS])
+def test_an_error_of_a_task_names_it(
+    where: str, wrong: str, message: str, status: int, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "part.py").write_text(TASK.replace(where, f"    {wrong}\n{where}"))
+    assert nascluster(*LATE, "--task", "part.py:STRIPES") == status
+    shown = capfd.readouterr()
+    assert f"part.py:STRIPES: {message}" in shown.out + shown.err
+    assert "Traceback" not in shown.err
