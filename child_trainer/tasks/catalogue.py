@@ -21,7 +21,7 @@ from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Measure
 from child_trainer.own_calls import failures_of
 from child_trainer.seed_agem.options import SubnetworkOptions
-from child_trainer.tasks.entry import TEXT_BUDGET, Family, TaskEntry, always, never
+from child_trainer.tasks.entry import FAMILY_COSTS, TEXT_BUDGET, Family, TaskEntry, always, never
 from child_trainer.tasks.image_entries import IMAGE_FOLDER, IMAGES
 from child_trainer.tasks.lookup_table import Table
 from child_trainer.tasks.nasbench201_options import NasBench201Options
@@ -200,7 +200,16 @@ def _own_task(name: str) -> TaskEntry:
     entry = own_files.load(name)
     if not isinstance(entry, TaskEntry):
         raise own_files.OwnFileError(f"{name} must be a TaskEntry, got {type(entry).__name__}")
-    module = entry.functions()
+    if entry.family not in FAMILY_COSTS:
+        families = ", ".join(map(repr, FAMILY_COSTS))
+        raise own_files.OwnFileError(f"the `family` of {name} must be one of {families}, got {entry.family!r}")
+    if not isinstance(entry.measure, Measure):
+        raise own_files.OwnFileError(f"the `measure` of {name} must be a Measure, got {entry.measure!r}")
+    try:
+        module = entry.functions()
+    except (Exception, SystemExit) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise own_files.OwnFileError(f"the `module` of {name}, {entry.module!r}, cannot be imported: {why}") from error
     if lacking := [function for function in ("check", "load") if not callable(getattr(module, function, None))]:
         functions = " and ".join(f"`{function}`" for function in lacking)
         raise own_files.OwnFileError(f"{name} is not a task: its module {entry.module} lacks the function {functions}")

@@ -342,3 +342,29 @@ def test_an_error_of_a_task_names_it(
     shown = capfd.readouterr()
     assert f"part.py:STRIPES: {message}" in shown.out + shown.err
     assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ('family="images"', 'family="pictures"', "the `family` of part.py:STRIPES must be one of 'images', "),
+        (
+            "measure=Measure.ACCURACY",
+            'measure="accuracy"',
+            "the `measure` of part.py:STRIPES must be a Measure, got 'acc",
+        ),
+        (
+            "module=__name__",
+            'module="nowhere"',
+            "the `module` of part.py:STRIPES, 'nowhere', cannot be imported: ModuleN",
+        ),
+    ],
+)
+def test_a_wrong_entry_of_a_task_is_refused(
+    right: str, wrong: str, message: str, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "part.py").write_text(TASK.replace(right, wrong))
+    assert nascluster(*LATE, "--task", "part.py:STRIPES") == 2
+    error = capfd.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
