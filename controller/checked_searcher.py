@@ -140,6 +140,10 @@ class CheckedSearcher:
             found = self._call(name, view, value)
             if name == "stop_reason" and not isinstance(found, str):
                 raise self._wrong("`stop_reason` must return a text, empty as long as the search goes on", found)
+            if name == "keeps" and not (
+                isinstance(found, frozenset | set) and all(type(child) is int for child in found)
+            ):
+                raise self._wrong("`keeps` must return a frozenset of ids of children", found)
             return found
 
         return method

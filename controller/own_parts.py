@@ -15,7 +15,7 @@ from child_trainer.own_calls import failures_of, is_finite_number, shown
 from child_trainer.own_files import OwnFileError
 from controller.catalogue import SEARCHERS, Figure, SearcherEntry, find_entry
 from controller.reward import REWARDS, Reward
-from controller.searcher import Child, Searcher, View, passes_of
+from controller.searcher import Child, Searcher, View, kept_children, passes_of, stop_reason_of
 from controller.space import SearchSpace
 from controller.spaces.catalogue import SPACES, SpaceEntry
 
@@ -131,6 +131,10 @@ def check_searcher(name: str, searcher: Searcher, view: View) -> None:
         raise OwnFileError(f"{name}: `ask` must return 1 proposal, got {len(proposals)}")
     child = Child(id=1, proposal=proposals[0], outcome=_sample_outcome(Measure.SCORE), reward=0.5).record
     searcher.learn([child], view)
+    # As a run calls them: with children, and without parameters.
+    recorded = replace(view, parameters={}, completed=1, history=lambda: (child,))
+    stop_reason_of(searcher, recorded)
+    kept_children(searcher, recorded)
 
 
 def _class(name: str, made: object, what: str) -> type:

@@ -149,6 +149,15 @@ WRONG = [
         SEARCHER.replace('batch"),)', 'batch"), Figure(name="best", words="x"))'),
         "`FIGURES` of part.py:HillClimber must have each name once, got 'best' twice",
     ),
+    (
+        f"{SEARCHER}\n    def stop_reason(self, view): return None\n",
+        "`stop_reason` must return a text, empty as long as",
+    ),
+    (f"{SEARCHER}\n    def stop_reason(self, view): 1 / 0\n", "`stop_reason` failed: ZeroDivisionError: division by"),
+    (
+        f"{SEARCHER}\n    exclusive = True\n\n    def keeps(self, view): return [1]\n",
+        "`keeps` must return a frozenset of ids of children, got [1]",
+    ),
     (learning("exit(3)"), "part.py:HillClimber: `learn` failed: SystemExit: 3"),
     (answering("exit('bye')"), "part.py:HillClimber: `ask` failed: SystemExit: bye"),
     (
