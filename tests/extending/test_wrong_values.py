@@ -70,14 +70,17 @@ def test_a_wrong_reward_is_refused_before_the_run(folder: Path, capfd: pytest.Ca
     assert "reward part.py:wrong must return a finite number" in capfd.readouterr().err
 
 
-def test_displays_of_a_ledger_with_a_finished_child_without_a_reward(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_displays_of_a_ledger_with_wrong_rewards_and_figures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert nascluster(*LATE) == 0
     with ledger(tmp_path) as db:
         db.execute("UPDATE children SET reward = NULL")
         db.execute("UPDATE totals SET best_reward = NULL, reward = 0, rewarded = 0")
     assert "reward -" in displays(capfd)
+    for figures in ('{"best": NaN}', '{"best": "high"}', '{"best": Infinity}'):
+        with ledger(tmp_path) as db:
+            db.execute("UPDATE batches SET figures = ?", (figures,))
+            db.execute("UPDATE totals SET figures = ?", (figures,))
+        displays(capfd)
     assert nascluster("resume", "late", "--max-children", 8) == 0
 
 
