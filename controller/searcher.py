@@ -264,7 +264,7 @@ class Update:
 
     Attributes:
         gradients: pushed to the shards, by tensor name; empty without learning by gradient.
-        figures: numbers of this step for the displays, such as the baseline.
+        figures: finite numbers of this step for the displays, such as the baseline; one that has no value is left out.
     """
 
     gradients: Mapping[str, Tensor] = field(default_factory=dict)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from child_trainer.architectures.architecture import INPUTS, Architecture, InvalidArchitecture, Node
+from child_trainer.architectures.operation_types import BUILDERS
 from child_trainer.hyperparameters import own_regime
 from child_trainer.networks.operations import Shape, Site, factory_of, keeps_shape
 from child_trainer.regime import DEFAULT_REGIME, Initial, Regime
@@ -22,6 +23,9 @@ MAX_PARAMETERS = 2**31
 """Upper bound on a network's parameters (8 GiB of float32, three times that in training)."""
 MAX_ELEMENTS = 2**31
 """Upper bound on the elements of a node's value for one example."""
+
+INITIALISED = (nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d)
+"""PyTorch's modules whose parameters `initialise` sets; any other must set its own."""
 
 
 class ImageProblem(Protocol):
@@ -250,18 +254,51 @@ def build_node(site: Site) -> tuple[nn.Module, Shape]:
     Raises:
         InvalidArchitecture: the node cannot take its inputs, or its output is too large.
     """
-    try:
-        # In evaluation mode: batch normalisation cannot train on the single example that is run here.
-        module = factory_of(site.node.op)(site).eval()
-        result = _run_for_shape(module, *(torch.empty((1, *shape)) for shape in site.shapes))
-    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
-        # The first line of PyTorch's own errors (a size beyond 64 bits, a negative size) gives the reason.
-        reason = str(error).partition("\n")[0]
-        raise InvalidArchitecture(f"{_refusal(site)}: {reason}") from error
+    if site.node.op in BUILDERS:
+        module, result = _build_own(site)
+    else:
+        try:
+            module, result = _run_once(site)
+        except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+            # The first line of PyTorch's own errors (a size beyond 64 bits, a negative size) gives the reason.
+            reason = str(error).partition("\n")[0]
+            raise InvalidArchitecture(f"{_refusal(site)}: {reason}") from error
     shape = tuple(result.shape[1:])
     if math.prod(shape) > MAX_ELEMENTS:
         raise InvalidArchitecture(f"{_refusal(site)}: its output {shape} is too large to compute")
     return module, shape
+
+
+def _run_once(site: Site) -> tuple[nn.Module, Tensor]:
+    """Return the module of a node, and what it computes from a single example."""
+    # In evaluation mode: batch normalisation cannot train on the single example that is run here.
+    module = factory_of(site.node.op)(site).eval()
+    return module, _run_for_shape(module, *(torch.empty((1, *shape)) for shape in site.shapes))
+
+
+def _build_own(site: Site) -> tuple[nn.Module, Tensor]:
+    """Do `_run_once` for an operation of the user's own, which may raise and return anything."""
+    module: object = None
+    try:
+        module = factory_of(site.node.op)(site)
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"`build` must return a torch.nn.Module, got {type(module).__name__}")
+        result = _run_for_shape(module.eval(), *(torch.empty((1, *shape)) for shape in site.shapes))
+        if not isinstance(result, Tensor):
+            raise TypeError(f"`forward` must return a tensor, got {type(result).__name__}")
+        for part in module.modules():
+            if not isinstance(part, INITIALISED) and next(part.parameters(recurse=False), None) is not None:
+                _reset_of(part)
+    except InvalidArchitecture:
+        raise
+    except (Exception, SystemExit) as error:
+        reason = str(error).partition("\n")[0]
+        if isinstance(error, ValueError):  # by which an operation refuses its place
+            raise InvalidArchitecture(f"{_refusal(site)}: {reason}") from error
+        method = "forward" if isinstance(module, nn.Module) else "build"
+        where = f"node {site.node.name!r} ({site.node.op})"
+        raise InvalidArchitecture(f"{where}: its `{method}` failed: {type(error).__name__}: {reason}") from error
+    return module, result
 
 
 def _run_for_shape(module: nn.Module, *inputs: Tensor) -> Tensor:
@@ -330,9 +367,19 @@ def _can_be_identity(convolution: nn.Conv2d) -> bool:
 
 def _initialise_own(module: nn.Module, generator: torch.Generator | None) -> None:
     """Set the parameters of a user's own module by its `reset_parameters`, which draws from PyTorch's generator."""
-    reset = getattr(module, "reset_parameters", None)
-    if reset is None:
-        raise InvalidArchitecture(f"{type(module).__name__} has parameters and no `reset_parameters` that sets them")
+    reset = _reset_of(module)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         reset()
+
+
+def _reset_of(module: nn.Module) -> Callable[[], object]:
+    """Return the method by which a user's own module sets its parameters.
+
+    Raises:
+        InvalidArchitecture: it has none.
+    """
+    reset = getattr(module, "reset_parameters", None)
+    if not callable(reset):
+        raise InvalidArchitecture(f"{type(module).__name__} has parameters and no `reset_parameters` that sets them")
+    return reset

@@ -20,6 +20,7 @@ from child_trainer.architectures.nasbench201 import CELLS_PER_STAGE, STEM_CHANNE
 from child_trainer.close_names import suggestion
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Measure
+from child_trainer.own_calls import failures_of
 from child_trainer.seed_agem.options import SubnetworkOptions
 from child_trainer.tasks.entry import TEXT_BUDGET, Family, TaskEntry, always, never
 from child_trainer.tasks.image_entries import IMAGE_FOLDER, IMAGES
@@ -204,8 +205,9 @@ def _own_task(name: str) -> TaskEntry:
         raise own_files.OwnFileError(f"{name} must be a TaskEntry, got {type(entry).__name__}")
     try:
         module = entry.functions()
-    except ImportError as error:
-        raise own_files.OwnFileError(f"the module of {name} cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise own_files.OwnFileError(f"the `module` of {name}, {entry.module!r}, cannot be imported: {why}") from error
     if lacking := [function for function in ("check", "load") if not callable(getattr(module, function, None))]:
         functions = " and ".join(f"`{function}`" for function in lacking)
         raise own_files.OwnFileError(f"{name} is not a task: its module {entry.module} lacks the function {functions}")
@@ -323,16 +325,12 @@ def _loaded_test(name: str, entry: TaskEntry, data: Path | None, options: Any, *
 
 
 def _call(name: str, function: str, call: Callable[[], T]) -> T:
-    """Return what a function of a task returns; an error of the user's own code becomes a `TaskError` that names it."""
+    """Return what a function of a task returns; an error of the user's own code names the task and the function."""
     if not own_files.is_own(name):
         return call()
-    try:
-        with redirect_stdout(sys.stderr):  # a command's own output may be for programs
-            return call()
-    except TaskError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise TaskError(f"{name}: `{function}` failed: {type(error).__name__}: {error}") from error
+    # A command's own output may be for programs.
+    with failures_of(name, function, passing=(TaskError,)), redirect_stdout(sys.stderr):
+        return call()
 
 
 def load_table(

@@ -3,12 +3,13 @@
 import contextlib
 import io
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from child_trainer import own_files
 from child_trainer.close_names import suggestion
 from child_trainer.language_options import LanguageOptions
 from child_trainer.tasks.catalogue import TASKS
@@ -17,6 +18,7 @@ from cluster.config.parser_errors import as_typed, sentence_of
 from cluster.config.plain_data import default_options
 from cluster.config.run_config import RunConfig, unchecked
 from cluster.config.task_options import TaskOptions
+from cluster.formatting import first_line
 from controller.catalogue import SEARCHERS
 from controller.own_parts import find_searcher, find_space
 from controller.spaces.catalogue import SPACES
@@ -91,17 +93,33 @@ def parse_run(default: RunConfig, arguments: list[str], recipe: str, description
     if targeted and not wide and isinstance(default.task.options, LanguageOptions):
         options = replace(default.task.options, hidden_size=None)
         object.__setattr__(default, "task", replace(default.task, options=options))
-    config = parse(
-        RunConfig,
-        ["--help" if word == HELP_ALL else word for word in _without_idle_switches(default, arguments)],
-        f"nascluster launch {recipe}",
-        default=default,
-        description=f"{description or ''}\n{FROM_RUN}",
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-    )
+    with _naming_own_options(default):
+        config = parse(
+            RunConfig,
+            ["--help" if word == HELP_ALL else word for word in _without_idle_switches(default, arguments)],
+            f"nascluster launch {recipe}",
+            default=default,
+            description=f"{description or ''}\n{FROM_RUN}",
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+        )
     if targeted and wide and config.task.options.hidden_size is not None:
         raise UsageError("give `--hidden-size` or `--target-parameters`, from which the width follows, not both")
     return config
+
+
+@contextlib.contextmanager
+def _naming_own_options(draft: RunConfig) -> Iterator[None]:
+    """Turn an error that options of the user's own raise for their values, if it is no `ValueError`, into one."""
+    try:
+        yield
+    except ValueError:
+        raise
+    except Exception as error:
+        own = [name for name in (draft.searcher, draft.space, draft.task.task) if own_files.is_own(name)]
+        if not own:
+            raise
+        reason = f"{type(error).__name__}: {first_line(str(error))}"
+        raise ValueError(f"the options of {' or '.join(own)} cannot be made: {reason}") from error
 
 
 def run_help(default: RunConfig, recipe: str, description: str | None, width: int) -> str:

@@ -131,4 +131,11 @@ def default_options(kind: type[T], name: str) -> T:
     for field in fields(kind):  # pyright: ignore[reportArgumentType]
         if field.init and field.default is MISSING and field.default_factory is MISSING:
             raise ValueError(f"every option of {name!r} must have a default, and `{field.name}` has none")
-    return kind()
+    try:
+        return kind()
+    except (ValueError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # a user's own class may raise anything
+        raise ValueError(
+            f"the options of {name} cannot be made: {type(error).__name__}: {first_line(str(error))}"
+        ) from error

@@ -25,6 +25,7 @@ from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
 from cluster.config.weights_options import WeightsOptions
 from controller.catalogue import SearcherEntry
+from controller.checked_searcher import CheckedSearcher, OnOwnSpace
 from controller.own_parts import find_reward, find_searcher, find_space
 from controller.reward import Reward
 from controller.searcher import Searcher
@@ -154,8 +155,13 @@ class RunConfig:
     def make_searcher(self) -> Searcher:
         """Return a new searcher over the run's space."""
         costs = self.objectives.ranked_costs
-        searcher = self.searcher_entry.build(self.search_space, self.searcher_options, self.max_children, costs)
-        return StartWith(searcher, self.search_space, self.given_start) if self.start_with else searcher
+        entry, space = self.searcher_entry, self.search_space
+        searcher = entry.build(space, self.searcher_options, self.max_children, costs)
+        if own_files.is_own(self.searcher):
+            searcher = CheckedSearcher(self.searcher, searcher, space, entry.figures)
+        if own_files.is_own(self.space):
+            searcher = OnOwnSpace(searcher, self.space, space)
+        return StartWith(searcher, space, self.given_start) if self.start_with else searcher
 
     @property
     def given_start(self) -> GivenOptions:

@@ -19,7 +19,7 @@ from cluster.monitoring.benchmark_results import TableFacts, describe_seconds, d
 from cluster.monitoring.front import SHOWN
 from cluster.monitoring.live_view import failures
 from cluster.monitoring.option_latency import latency_of, latency_text
-from cluster.monitoring.parts import parts_of
+from cluster.monitoring.parts import NO_PARTS, parts_of
 from cluster.monitoring.status import Best, Status
 from cluster.search.seeding import derive
 from cluster.storage.dataset_cache import data_folder
@@ -129,7 +129,7 @@ def best_lines(status: Status, config: RunConfig) -> list[str]:
     return [
         *_drawing(best, config),
         *_where(status.continues, best),
-        f"{metric_name(status.measure)} {best.metric:.4f}, reward {best.reward:.4f}",
+        f"{metric_name(status.measure)} {best.metric:.4f}, reward {number(best.reward)}",
         *(["It has trained on the validation images, too: these figures say nothing of others"] if seen else []),
         *([test] if test else []),
         *([f"It was {best.stopped.text}"] if best.stopped else []),
@@ -162,20 +162,23 @@ def _drawing(best: Best, config: RunConfig) -> list[str]:
             f"Its network is not known to this version of nascluster: {error}",
             "",
         ]
+    parts = parts_of(config, best.tokens, architecture)
     return [
         f"Best child: {best.child_id} (architecture {name_of(architecture)})",
         *([f"It came {best.origin}"] if best.origin else []),
         "",
-        *(best_parts(config, best) or [draw(architecture, whole=False), ""]),
+        *(list(parts.lines()) or [draw(architecture, whole=False), ""]),
+        *parts.notes(),
     ]
 
 
 def best_parts(config: RunConfig, best: Best) -> list[str]:
     """Return lines with the parts of a child's network; none if it has no parts, or is not known to this version."""
     try:
-        return list(parts_of(config, best.tokens, best.architecture).lines())
+        parts = parts_of(config, best.tokens, best.architecture)
     except InvalidArchitecture:
         return []
+    return [*parts.lines(), *parts.notes()]
 
 
 def best_json(status: Status, config: RunConfig) -> dict[str, Any] | None:
@@ -186,17 +189,18 @@ def best_json(status: Status, config: RunConfig) -> dict[str, Any] | None:
     table = {} if facts is None else {"table": facts.to_json()}
     unknown = {"unknown": list(status.unknown)} if status.unknown else {}
     try:
-        genotypes = parts_of(config, status.best.tokens, status.best.architecture).genotypes
+        parts = parts_of(config, status.best.tokens, status.best.architecture)
     except InvalidArchitecture:
-        genotypes = {}
-    notations = {"genotypes": dict(genotypes)} if genotypes else {}
+        parts = NO_PARTS
+    notations = {"genotypes": dict(parts.genotypes)} if parts.genotypes else {}
+    missing = {"missing": list(parts.missing)} if parts.missing else {}
     latency = latency_of(config, status.best)
     latencies = {} if latency is None else {"options_latency_us": latency}
     network = {"tokens": list(status.best.tokens), "architecture": dict(status.best.graph)}
     front = {"front": front.members_json()} if (front := status.front) else {}
     earlier = run_of(status.continues, status.best)
     ended_in = {"run": earlier.run} if earlier else {}
-    return status.best.to_json() | ended_in | latencies | table | notations | front | unknown | network
+    return status.best.to_json() | ended_in | latencies | table | notations | missing | front | unknown | network
 
 
 def front_lines(status: Status, folder: RunFolder) -> list[str]:

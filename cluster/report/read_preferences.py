@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from child_trainer import own_files
+from child_trainer.own_calls import failure_text
 from cluster.config.known_config import KnownConfig
 from cluster.config.run_config import RunConfig
 from cluster.formatting import first_line
@@ -74,10 +75,11 @@ def read_learnt(db: LedgerConnection, known: KnownConfig) -> Learnt:
             values=option_values_of(searcher, view), derived=_derived(value_history_of(searcher, view), config)
         )
     except Exception as error:
+        if isinstance(error, own_files.OwnFileError):
+            return Learnt(missing=first_line(str(error)))
         if not own_files.is_own(config.searcher):
             raise
-        why = f"`option_values` of {config.searcher} failed: {type(error).__name__}: {first_line(str(error))}"
-        return Learnt(missing=why)
+        return Learnt(missing=failure_text(config.searcher, error, "option_values"))
 
 
 def _derived(history: Sequence[ValuesAt], config: RunConfig) -> tuple[Derived, ...]:

@@ -97,6 +97,7 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
             tag("details", tag("summary", f"In {notation}'s notation"), tag("pre", text), open=place == 1)
             for notation, text in parts.genotypes.items()
         ),
+        *(tag("p", line, class_="open") for line in parts.missing),
         class_="card",
     )
 

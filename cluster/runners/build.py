@@ -17,7 +17,8 @@ from cluster.search.records import ReplicaLedger
 from cluster.search.replica import Replica, client
 from cluster.search.seeding import derive
 from controller.objectives import product
-from controller.own_parts import check_reward, check_searcher, check_space
+from controller.own_parts import check_reward, check_searcher
+from controller.own_spaces import check_space
 from controller.reward import FAILED
 from controller.searcher import ParameterGroup, Searcher, View, is_exclusive, keeps_weights, shared_weights_of
 from ps.store import Group, Layout, ParameterStore
@@ -62,16 +63,7 @@ def check_layout(config: RunConfig, run: str) -> None:
     """
     if own_files.is_own(config.space):
         check_space(config.space, config.search_space)
-    try:
-        searcher = config.make_searcher()
-        groups = make_parameters(config, searcher)
-    except Exception as error:
-        reason = first_line(str(error)) or type(error).__name__
-        if own_files.is_own(config.searcher):
-            raise ValueError(f"{config.searcher} cannot be made: {type(error).__name__}: {reason}") from error
-        if isinstance(error, RuntimeError | TypeError | MemoryError):  # PyTorch's errors for a size that is too large
-            raise ValueError(f"the parameters of the searcher cannot be made: use a smaller one ({reason})") from error
-        raise
+    searcher, groups = _make_parts(config)
     if config.stopping.early_stop is not None and shared_weights_of(searcher) is not None:
         raise ValueError(
             f"`early_stop` is for children that are trained on their own, and those of the searcher {config.searcher!r}"
@@ -85,9 +77,25 @@ def check_layout(config: RunConfig, run: str) -> None:
     if groups:
         make_layout(config, run, groups)
     if own_files.is_own(config.searcher):
-        check_searcher(config.searcher, searcher, first_view(groups), config.searcher_entry.figures)
+        check_searcher(config.searcher, searcher, first_view(groups))
     if own_files.is_own(config.reward):
-        check_reward(config.reward, config.reward_entry, config.measure)
+        check_reward(config.reward_entry, config.measure)
+
+
+def _make_parts(config: RunConfig) -> tuple[Searcher, tuple[ParameterGroup, ...]]:
+    """Return a new searcher with its initial parameters; raises as `check_layout`."""
+    try:
+        searcher = config.make_searcher()
+        return searcher, make_parameters(config, searcher)
+    except own_files.OwnFileError:
+        raise
+    except (Exception, SystemExit) as error:
+        reason = first_line(str(error)) or type(error).__name__
+        if own_files.is_own(config.searcher):
+            raise ValueError(f"{config.searcher} cannot be made: {type(error).__name__}: {reason}") from error
+        if isinstance(error, RuntimeError | TypeError | MemoryError):  # PyTorch's errors for a size that is too large
+            raise ValueError(f"the parameters of the searcher cannot be made: use a smaller one ({reason})") from error
+        raise
 
 
 def first_view(groups: tuple[ParameterGroup, ...]) -> View:

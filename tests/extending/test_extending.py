@@ -131,7 +131,11 @@ WRONG = [
     ("\nimport nowhere_to_be_found\n", SPACE_FLAG, "'part.py', line 2 cannot be loaded: ModuleNotFoundError"),
     (SEARCHER.replace("def ask", "def demand"), SEARCH, "is not a searcher: it lacks `ask`"),
     (SEARCHER.replace("options: HillClimberOptions", "options: dict"), SEARCH, "must be annotated with a dataclass"),
-    (SEARCHER.replace("return ()", "raise KeyError('x')"), SEARCH, "part.py:HillClimber cannot be made: KeyError"),
+    (
+        SEARCHER.replace("return ()", "raise KeyError('x')"),
+        SEARCH,
+        "part.py:HillClimber: `parameters` failed: KeyError",
+    ),
     (
         SEARCHER.replace("    def ask", "    def keeps(self, view):\n        return frozenset()\n\n    def ask", 1),
         SEARCH,

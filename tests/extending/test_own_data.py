@@ -71,7 +71,11 @@ RETURN = "    return ImageTask(name=name, num_classes=2"
         ('"""Do nothing:', 'raise OSError("gone")\n    """', "task.py:STRIPES: `check` failed: OSError: gone"),
         ('family="images"', 'family="pictures"', "`family` of a task must be one of images, language, table, function"),
         ("Measure.ACCURACY", '"accuracy"', "`measure` of a task must be a Measure, such as Measure.ACCURACY, got 'acc"),
-        ("module=__name__", 'module="nowhere"', "the module of task.py:STRIPES cannot be imported: No module named"),
+        (
+            "module=__name__",
+            'module="nowhere"',
+            "the `module` of task.py:STRIPES, 'nowhere', cannot be imported: Modul",
+        ),
     ],
 )
 def test_a_fault_of_the_data_is_named(

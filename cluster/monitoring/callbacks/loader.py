@@ -60,7 +60,7 @@ def _create(name: str, module: str, cls: str) -> Any:
     try:
         create: Callable[[], Any] = getattr(importlib.import_module(module), cls)
         return create()
-    except Exception as error:  # a user's module may raise anything
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         if isinstance(error, ModuleNotFoundError):
             reason += f"; modules are found on Python's path and in {here}"

@@ -75,7 +75,7 @@ class CallbackRunner:
                 self._drain()
             self._drain()
             self._feed.end()
-        except Exception as error:  # a callback may raise anything
+        except (Exception, SystemExit) as error:  # a callback may raise anything
             text = f"{type(error).__name__}: {error}".partition("\n")[0]
             self._report(f"Callback {self._name} raised {text}; it is disabled, and the search continues")
 

@@ -89,8 +89,8 @@ def test_of_a_searcher_with_neither_what_it_sampled_alone(tmp_path: Path) -> Non
     ("body", "found"),
     [
         ('[OptionValues(kind="width", layer=2, options=("a", "b"), values=(None, 0.25))]', "width, layer 2 b (0.2500)"),
-        ("1 / 0", "The values are not shown: `option_values` of own.py:Valued failed: ZeroDivisionError: division"),
-        ("None", "The values are not shown: `option_values` of own.py:Valued failed: TypeError: "),
+        ("1 / 0", "The values are not shown: own.py:Valued: `option_values` failed: ZeroDivisionError: division"),
+        ("None", "The values are not shown: own.py:Valued: `option_values` failed: TypeError: "),
     ],
 )
 def test_of_an_own_searcher_what_it_says(body: str, found: str, tmp_path: Path) -> None:

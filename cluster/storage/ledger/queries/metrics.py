@@ -4,7 +4,7 @@ import json
 import sqlite3
 from typing import NamedTuple
 
-from cluster.storage.ledger.queries.run import changed_rows
+from cluster.storage.ledger.queries.run import changed_rows, finite_figures
 from cluster.storage.ledger.rows import ON_SHARED_WEIGHTS
 
 
@@ -104,7 +104,7 @@ def changed_batches(db: sqlite3.Connection, since: int | None) -> list[LearnedBa
     WHERE learned_at IS NOT NULL AND {where} ORDER BY learned_at
     """
     return [
-        LearnedBatch(at, bool(pushed), json.loads(stale or "null") or [], json.loads(figures or "{}"), *seconds)
+        LearnedBatch(at, bool(pushed), json.loads(stale or "null") or [], finite_figures(figures), *seconds)
         for at, pushed, stale, figures, *seconds in db.execute(query, values)
     ]
 

@@ -88,7 +88,10 @@ def gather_batches(db: sqlite3.Connection, slices: int, zero: float) -> int:
 
 def slice_figures(db: sqlite3.Connection) -> list[SliceFigures]:
     """Return what the batches of each slice have learnt, in the order of the slices."""
-    query = "SELECT slice, key, avg(value) FROM learned, json_each(learned.figures) GROUP BY slice, key"
+    # Earlier versions recorded NaN, which is no JSON, and texts.
+    known = "json_each(iif(json_valid(learned.figures), learned.figures, '{}')) AS figure"
+    numbers = "figure.type IN ('integer', 'real')"
+    query = f"SELECT slice, key, avg(value) FROM learned, {known} WHERE {numbers} GROUP BY slice, key"
     means: dict[int, dict[str, float]] = defaultdict(dict)
     for index, figure, mean in db.execute(query):
         means[index][figure] = mean

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from typing import Any
 
+from child_trainer.own_calls import is_finite_number
 from cluster.storage.ledger.schema import KEPT_CHANGES
 
 
@@ -86,3 +87,8 @@ def changed_rows(table: str) -> str:
     """Return the SQL of the row ids in a table that have changed since a revision, which is its one parameter."""
     # The plus keeps SQLite from the index by kind, in which it would look at every row.
     return f"SELECT row FROM changes WHERE +kind = '{table}' AND revision > ?"
+
+
+def finite_figures(text: str | None) -> dict[str, float]:
+    """Return a batch's figures; those that earlier versions recorded and that are no finite numbers are left out."""
+    return {name: value for name, value in json.loads(text or "{}").items() if is_finite_number(value)}

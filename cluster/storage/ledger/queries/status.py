@@ -11,7 +11,7 @@ from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import LATENCY, Measure, Stopped
 from cluster.storage.ledger.graphs import unpack
 from cluster.storage.ledger.queries.final_tests import TEST_KEY
-from cluster.storage.ledger.queries.run import last_attempt, last_completion, run_values
+from cluster.storage.ledger.queries.run import finite_figures, last_attempt, last_completion, run_values
 from cluster.storage.ledger.rows import ON_SHARED_WEIGHTS
 from cluster.storage.ledger.totals import MEASURED, totals
 
@@ -54,7 +54,7 @@ class Best:
     """
 
     child_id: int
-    reward: float
+    reward: float | None
     metric: float
     parameters: int | None
     flops: int | None
@@ -156,7 +156,7 @@ class BestMetric(NamedTuple):
 
     child_id: int
     metric: float
-    reward: float
+    reward: float | None
 
 
 def best_metric(db: sqlite3.Connection) -> BestMetric | None:
@@ -241,7 +241,7 @@ def first_mean_metric(db: sqlite3.Connection, first: int) -> tuple[float | None,
 
 def newest_figures(db: sqlite3.Connection) -> dict[str, float]:
     """Return the searcher's figures of the batch that was learnt from last and has some; steps alone give none."""
-    return json.loads(totals(db).figures or "{}")
+    return finite_figures(totals(db).figures)
 
 
 def attempts_of_start(db: sqlite3.Connection) -> Attempts:

@@ -22,6 +22,7 @@ from cluster.runners.trainer import Trainer
 
 OWN = """
 import json
+import sys
 from pathlib import Path
 
 class Own:  # no base class: hooks that it lacks are not called
@@ -42,6 +43,14 @@ class Own:  # no base class: hooks that it lacks are not called
 class Raises:
     def on_trial_result(self, **info):
         raise RuntimeError("no room\\nfor this")
+
+class Exits:
+    def on_trial_result(self, **info):
+        sys.exit("enough")
+
+class ExitsAtOnce:
+    def __init__(self):
+        sys.exit(3)
 
 class NoKey:
     def __init__(self):
@@ -113,10 +122,15 @@ def test_a_users_class_receives_each_child_once(home: Path, monkeypatch: pytest.
     assert sorted(one["complete"] for one in said if "complete" in one) == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_callback_that_raises_is_disabled_and_reported_once(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert launch("--callback", "own_callbacks:Raises", "--callback", "own_callbacks:Own") == 0
+@pytest.mark.parametrize(
+    ("name", "error"), [("Raises", "RuntimeError: no room"), ("Exits", "SystemExit: enough")], ids=["raises", "exits"]
+)
+def test_a_callback_that_raises_is_disabled_and_reported_once(
+    name: str, error: str, home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert launch("--callback", f"own_callbacks:{name}", "--callback", "own_callbacks:Own") == 0
     out = capfd.readouterr().out
-    sentence = "Callback own_callbacks:Raises raised RuntimeError: no room; it is disabled, and the search continues\n"
+    sentence = f"Callback own_callbacks:{name} raised {error}; it is disabled, and the search continues\n"
     assert out.count(sentence) == 1
     assert "6 children finished" in out
     assert (folder(home) / "own.jsonl").read_text().count('complete": ') == 6  # the other goes on
@@ -140,6 +154,7 @@ def test_a_callback_that_raises_is_disabled_and_reported_once(home: Path, capfd:
             "own_callbacks:NoKey",
             "`callback` own_callbacks:NoKey cannot be created (RuntimeError: no key)",
         ),
+        ("own_callbacks:ExitsAtOnce", "`callback` own_callbacks:ExitsAtOnce cannot be created (SystemExit: 3)"),
         ("own_callbacks:Nothing", "`callback` own_callbacks:Nothing has none of the hooks setup, on_trial_start"),
     ],
 )
