@@ -141,5 +141,6 @@ def check_unchanged(config: "RunConfig") -> None:
             raise OwnFileError(
                 f"{file!r} has changed since the run was launched (digest {own_files.digest(text)}, now"
                 f" {own_files.digest(now)}): restore it, or resume from a folder without it, to use the text"
-                " that the run keeps"
+                " that the run keeps; with the changed file, launch a new run, which begins with this one's best by"
+                f" `--warm-start {config.name}`"
             )

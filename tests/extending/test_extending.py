@@ -85,7 +85,9 @@ def test_readers_need_no_file_and_a_resume_goes_on_with_the_text_that_is_kept(
 
     (folder / "my_search.py").write_text(FILES["my_search.py"] + "\n# a change\n")
     assert nascluster("resume", "part") == 2
-    assert "'my_search.py' has changed since the run was launched" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "'my_search.py' has changed since the run was launched" in said
+    assert "launch a new run, which begins with this one's best by `--warm-start part`" in said
 
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
