@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cluster.runners.on_ray.start_local_ray import TOO_SLOW, child_processes, kill_processes
+from cluster.runners.on_ray.start_local_ray import TOO_SLOW, kill_processes, ray_processes
 
 TRIES = 3
 """How often the start of a node is tried: the fixture of many tests must not fail because of one slow minute."""
@@ -14,14 +14,14 @@ def start_cluster(**head: Any) -> Any:
 
     class PatientCluster(Cluster):
         def add_node(self, *args: Any, **options: Any) -> Any:
-            before = child_processes()
+            before = ray_processes()
             for _ in range(TRIES - 1):
                 try:
                     return super().add_node(*args, **options)
                 except Exception as error:  # Ray has no type of its own for it
                     if TOO_SLOW not in str(error):
                         raise
-                    kill_processes(child_processes() - before)  # Ray does not end them
+                    kill_processes(ray_processes() - before)  # Ray does not end them
             return super().add_node(*args, **options)
 
     return PatientCluster(initialize_head=True, head_node_args=head)

@@ -112,7 +112,7 @@ def start_ray(cores: int, report: Callable[[str], object], **options: Any) -> st
     for name, value in {WORKER_NICENESS: "0", **RETRIES}.items():
         os.environ.setdefault(name, value)
     reload_settings()  # its processes read the token anew, and this one may hold that of an earlier Ray
-    before = child_processes()
+    before = ray_processes()
     for last in (False, True):
         try:
             with lean_nodes():
@@ -126,7 +126,7 @@ def start_ray(cores: int, report: Callable[[str], object], **options: Any) -> st
                 )
             return context.address_info["address"]
         except Exception as error:  # Ray has no type of its own for it
-            kill_processes(child_processes() - before)  # Ray does not end the processes that it has started
+            kill_processes(ray_processes() - before)  # Ray does not end the processes that it has started
             if TOO_SLOW not in str(error):
                 raise
         if not last:
@@ -134,13 +134,17 @@ def start_ray(cores: int, report: Callable[[str], object], **options: Any) -> st
     raise ClusterError("Ray did not start within its 30 s, twice: this machine is too busy, or has too little memory")
 
 
-def child_processes() -> set[int]:
-    """Return the ids of this process's child processes."""
-    children: set[int] = set()
+def ray_processes() -> set[int]:
+    """Return the ids of this process's child processes that are Ray's; a user's other threads may start some, too."""
+    found: set[int] = set()
+    package = os.path.dirname(ray.__file__).encode()
     for task in Path("/proc/self/task").glob("*/children"):
         with suppress(OSError):  # a thread that has ended meanwhile has no children
-            children.update(map(int, task.read_text().split()))
-    return children
+            for child in task.read_text().split():
+                command = Path(f"/proc/{child}/cmdline").read_bytes()
+                if package in command or command.startswith(b"ray::"):
+                    found.add(int(child))
+    return found
 
 
 def kill_processes(processes: set[int]) -> None:

@@ -25,6 +25,7 @@ from ps.errors import StoreUnavailable
 from ps.rpc.client import GrpcStore
 from tests.cluster.searches import run_folder
 from tests.contracts.parameter_store import sgd_layout
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[4]
 
@@ -39,11 +40,19 @@ def begun() -> list[subprocess.Popen[bytes]]:
     return []
 
 
+def begin(program: str = f"{Path(ray.__file__).parent}/core/gcs_server") -> "subprocess.Popen[bytes]":
+    """Begin a process that stays, and is called as one of Ray's."""
+    process = subprocess.Popen([program, "60"], executable="/bin/sleep")
+    # The system has its name a moment after it has begun.
+    until(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes(), "the process's name")
+    return process
+
+
 def too_slow(begun: list[subprocess.Popen[bytes]], times: int) -> Callable[..., Any]:
     """`ray.init`, which begins a process that stays, and gives up so many times as Ray does."""
 
     def init(**_: object) -> Context:
-        begun.append(subprocess.Popen(["sleep", "60"]))
+        begun.append(begin())
         if len(begun) <= times:
             raise Exception(f"The current node {TOO_SLOW}. This could happen because")
         return Context()
@@ -71,11 +80,32 @@ def test_the_second_failure_is_raised(begun: list[subprocess.Popen[bytes]], monk
     assert [process.wait(timeout=5) for process in begun] == [-9, -9]
 
 
+def test_a_process_that_another_thread_has_begun_meanwhile_stays(
+    begun: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others: list[subprocess.Popen[bytes]] = []
+
+    def init(**_: object) -> None:
+        thread = threading.Thread(target=lambda: others.append(begin("mine")))
+        thread.start()
+        thread.join()
+        begun.append(begin())
+        raise RuntimeError("Failed to start GCS.")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(RuntimeError, match="Failed to start GCS"):
+        start_ray(2, lambda _: None)
+    assert [process.wait(timeout=5) for process in begun] == [-9]
+    assert others[0].poll() is None
+    others[0].kill()
+    others[0].wait()
+
+
 def test_what_else_is_wrong_is_not_tried_again_and_nothing_stays_of_it(
     begun: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def init(**_: object) -> None:
-        begun.append(subprocess.Popen(["sleep", "60"]))
+        begun.append(begin())
         raise RuntimeError("Failed to start GCS.")
 
     monkeypatch.setattr(ray, "init", init)
