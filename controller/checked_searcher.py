@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -220,7 +220,7 @@ class CheckedSearcher:
         if not isinstance(notes, Mapping) or not _is_json(notes):
             raise self._wrong("the `notes` of a Proposal must be JSON and equal to what is read back", notes)
         for key in PARENTS:
-            if (parent := notes.get(key)) is not None and not _is_child(parent, (view.history(), view.pending())):
+            if (parent := notes.get(key)) is not None and not _is_child(parent, view):
                 raise self._wrong(f"the note {key!r} of a Proposal must be the id of a child of the view", parent)
         if (predicted := notes.get(PREDICTED)) is not None and not is_finite_number(predicted):
             raise self._wrong(f"the note {PREDICTED!r} of a Proposal must be a finite number", predicted)
@@ -267,8 +267,9 @@ class CheckedSearcher:
         return OwnFileError(f"{self._name}: {text}")
 
 
-def _is_child(value: object, views: Iterable[Sequence[ChildRecord]]) -> bool:
-    return type(value) is int and any(child.id == value for children in views for child in children)
+def _is_child(value: object, view: View) -> bool:
+    """Return whether a value is the id of a child; ids count up from 1, so that their number tells."""
+    return type(value) is int and 1 <= value <= len(view.history()) + len(view.pending())
 
 
 def _is_json(value: Mapping[Any, Any]) -> bool:
