@@ -1,5 +1,6 @@
 """Supernets learn real digits by plain gradient steps, as a search without a cluster would take them."""
 
+import statistics
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,18 +82,18 @@ def data(task: Any) -> Digits:
     )
 
 
-def learn(network: SupernetNetwork, data: Digits, name: str, steps: int, paths: list[Gates]) -> Any:
+def learn(network: SupernetNetwork, data: Digits, name: str, steps: int, paths: list[Gates], seed: int = 0) -> Any:
     """Train by gradient steps; return the weights, the strengths, and the losses on training batches."""
     objective = OBJECTIVES[name]
     values = {"proxyless-reinforce": {"reward_power": 0.0}, "proxyless-two": {"rate": 1.0}}.get(name, {})
-    weights = network.initial(0)
+    weights = network.initial(seed)
     momentum = {name: torch.zeros_like(w) for name, w in weights.items()}
     strengths = {gate: torch.zeros(size) for gate, size in network.gate_sizes.items()}
     losses: list[float] = []
     for step in range(steps):
         settings = objective.settings_of({"progress": step / steps} | values)
         for place, half in enumerate(objective.due(step, settings)):
-            data.generator.manual_seed(10 * step + place)
+            data.generator.manual_seed(10 * (step + 1000 * seed) + place)
             path = paths[int(torch.randint(len(paths), (), generator=data.generator))]
             given: Gates = {"path": path, "dropout": {}}.get(name, strengths)
             draw = half.draw(network.gate_sizes, given, settings, data.generator)
@@ -122,8 +123,11 @@ def test_accuracy_with_generated_weights_ranks_networks_as_training_does(task: A
     batches = [(data.validation_images, data.validation_labels)]
     training = list(data.training_images.split(200)[:4])
     generated = GeneratedSupernet(supernet(), task, options=HyperOptions(growth=4, depths=(3, 2)))
-    weights, _, _ = learn(generated, data, "path", 400, PATHS)
-    predicted = [score(generated, weights, path, batches, training).accuracy for path in PATHS]
+    trained_weights = [learn(generated, data, "path", 400, PATHS, seed)[0] for seed in range(3)]
+    predicted = [
+        statistics.mean(score(generated, weights, path, batches, training).accuracy for weights in trained_weights)
+        for path in PATHS
+    ]
     alone = SupernetNetwork(supernet(), task)
     trained = [
         score(alone, learn(alone, data, "path", 150, [path])[0], path, batches, training).accuracy for path in PATHS

@@ -96,11 +96,14 @@ def test_a_grid_of_failures_chooses_nothing(searched: Path, tmp_path: Path, capf
     assert not (tmp_path / "search-final").exists()
 
 
+LOAD_TEST = """def load_test(name, data, options, *, device):
+    return load(name, data, options, seed=0, device=device).validation
+"""
+
 LACKING = [
     (("", ""), "is none that has them"),
-    (("", "def load_test(name, data, options, *, device):\n    return 3\n"), "must return test images, `Images(...)`"),
-    (("    inherits = False\n", "load_test = load\n"), "its trainings keep no weights, as its attribute `inherits`"),
-    (("    on_all_training = None\n", "load_test = load\n"), "it has no function `on_all_training`"),
+    (("    inherits = False\n", LOAD_TEST), "its trainings keep no weights, as its attribute `inherits`"),
+    (("    on_all_training = None\n", LOAD_TEST), "it has no function `on_all_training`"),
 ]
 
 
