@@ -225,7 +225,8 @@ def test_what_is_known_is_told_after_a_start_that_died(place: Path, evaluate: Ev
 def test_a_run_that_fails_raises_with_what_is_known(place: Path) -> None:
     (place / "part.py").write_text("def judge(outcome):\n    return 1.0 / (outcome.seconds == 1.0)\n")  # as it is tried
     options: dict[str, Any] = {"task": "synthetic", "reward": "part.py:judge", "local": True, "storage_path": "runs"}
-    with pytest.raises(api.RunFailed, match="the run 'loop' has failed: float division by zero; ") as failed:
+    named = "part.py:judge: `judge` failed: ZeroDivisionError: float division by zero"
+    with pytest.raises(api.RunFailed, match=f"the run 'loop' has failed: {named}; ") as failed:
         api.evaluate([network(4), "nonsense"], name="loop", show=False, **options)
     assert [each["status"] for each in failed.value.results] == ["pending", "invalid"]
 

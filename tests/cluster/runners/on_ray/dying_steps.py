@@ -39,10 +39,10 @@ def make(self, step):
     return _make(self, step)
 
 
-def pull(self, store, names):
+def pull(self, store, names, step):
     if store is self.stores.policy:
         die("before the strengths are pulled")
-    return _pull(self, store, names)
+    return _pull(self, store, names, step)
 
 
 def push(self, store, step, gradients, pulled, rates):
