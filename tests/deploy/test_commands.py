@@ -30,7 +30,7 @@ PAGES = [
 SCRIPT = "launch-or-resume.sh"
 
 
-class Understood(Exception):
+class Understood(BaseException):
     """The arguments were parsed; nothing was carried out."""
 
 
