@@ -123,7 +123,7 @@ def _architecture(row: Row) -> str:
     value = row.values[ARCHITECTURE]
     text = value.strip() if isinstance(value, str) else value
     if isinstance(text, str) and not text.startswith("{"):
-        if not ID.fullmatch(text):
+        if text and not ID.fullmatch(text):
             raise TaskError(
                 f"{row.place}: `{ARCHITECTURE}` must be a canonical id, 16 hexadecimal digits, or an architecture, got"
                 f" {text!r}"

@@ -88,14 +88,20 @@ def test_a_table_by_architecture_is_searched_and_evaluated(tmp_path: Path, capsy
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"architecture": "x", "accuracy": 93.0}, "row 1': `metric` must be a number from 0 to 1, got 93.0; divide"),
-        ({"architecture": "x", "accuracy": ""}, "row 1: `accuracy` must be a number, got ''"),
+        (
+            {"architecture": "0123456789abcdef", "accuracy": 93.0},
+            "row 1': `metric` must be a number from 0 to 1, got 93.0; divide",
+        ),
+        ({"architecture": "0123456789abcdef", "accuracy": ""}, "row 1: `accuracy` must be a number, got ''"),
         ({"architecture": "{", "accuracy": 0.5}, "row 1: `architecture` must be a canonical id or an architecture"),
         ({"architecture": "", "accuracy": 0.5}, "row 1: `architecture` must be a text, got ''"),
         ({"tokens": "1,x", "accuracy": 0.5}, "row 1: `tokens` must be whole numbers, such as 1,0,2, got '1,x'"),
         ({"name": "x", "accuracy": 0.5}, "must be a table with a column `architecture` or `tokens`, and has neither"),
-        ({"architecture": "x", "loss": 0.5}, "row 1 has no `accuracy`"),
-        ({"architecture": "x", "accuracy": "", "failure": "bad"}, "row 1: `failure` must be one of out_of_memory"),
+        ({"architecture": "0123456789abcdef", "loss": 0.5}, "row 1 has no `accuracy`"),
+        (
+            {"architecture": "0123456789abcdef", "accuracy": "", "failure": "bad"},
+            "row 1: `failure` must be one of out_of_memory",
+        ),
         ({"tokens": "9 9", "accuracy": 0.5}, "row 1: `tokens` is no sample of the search space"),
     ],
 )
@@ -108,7 +114,7 @@ def test_what_cannot_be_read_is_refused_with_its_place_before_anything_starts(
 
 
 def test_other_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    row = {"architecture": "x", "accuracy": 0.5}
+    row = {"architecture": "0123456789abcdef", "accuracy": 0.5}
     assert launch(tmp_path, written(tmp_path / "table.csv", [row, row])) == 2
     assert "row 2: its architecture is that of" in capsys.readouterr().err
     with pytest.raises(TaskError, match=r"the task 'table-file' needs `--data`, a .csv or .json file, or a folder"):
