@@ -31,8 +31,11 @@ def check_types(options: Any) -> None:
 
 
 def shown(value: Any) -> str:
-    """Return a value as an error shows it: in Python's form, and not too long."""
-    text = repr(value)
+    """Return a value as an error shows it: in Python's form, in one line and not too long."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a class of the user's own, or an integer of too many digits
+        return f"a value of type {type(value).__name__}"
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 

@@ -7,9 +7,6 @@ from typing import TypeGuard
 
 from child_trainer.own_files import OwnFileError
 
-MAX_SHOWN = 80
-"""Length of a value in a message."""
-
 
 @contextmanager
 def failures_of(name: str, *methods: str, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
@@ -43,15 +40,6 @@ def failure_text(name: str, error: BaseException, *methods: str) -> str:
     called = " or ".join(f"`{method}`" for method in methods)
     reason = str(error).strip().partition("\n")[0]
     return f"{name}: {called} failed: {type(error).__name__}{f': {reason}' if reason else ''}"
-
-
-def shown(value: object) -> str:
-    """Return a value as a message shows it: in Python's form, in one line and not too long."""
-    try:
-        text = " ".join(repr(value).split())
-    except Exception:  # a class of the user's own, or an integer of too many digits
-        return f"a value of type {type(value).__name__}"
-    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
 def is_finite_number(value: object) -> TypeGuard[int | float]:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
-from child_trainer.own_calls import failure_text, failures_of, is_finite_number, method_that_failed, shown
+from child_trainer.field_types import shown
+from child_trainer.own_calls import failure_text, failures_of, is_finite_number, method_that_failed
 from child_trainer.own_files import OwnFileError
 from controller.catalogue import Figure
 from controller.decisions import InvalidTokens

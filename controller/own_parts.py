@@ -9,9 +9,10 @@ from dataclasses import is_dataclass, replace
 from typing import Any, get_type_hints
 
 from child_trainer import own_files
+from child_trainer.field_types import shown
 from child_trainer.no_options import NoOptions
 from child_trainer.outcome import Measure, Outcome
-from child_trainer.own_calls import failures_of, is_finite_number, shown
+from child_trainer.own_calls import failures_of, is_finite_number
 from child_trainer.own_files import OwnFileError
 from controller.catalogue import SEARCHERS, Figure, SearcherEntry, find_entry
 from controller.reward import REWARDS, Reward

@@ -4,7 +4,8 @@ import random
 from collections.abc import Mapping
 
 from child_trainer.architectures.architecture import Architecture
-from child_trainer.own_calls import failures_of, shown
+from child_trainer.field_types import shown
+from child_trainer.own_calls import failures_of
 from child_trainer.own_files import OwnFileError
 from controller.decisions import Choice, Decisions, Tokens, uniform
 from controller.space import DrawsFirst, HasGenotypes, HasMotifs, HasStates, Mutates, SearchSpace

@@ -17,6 +17,7 @@ from child_trainer.tasks.image_memory import kept_for_backward, step_bytes, trai
 from child_trainer.training.epochs import make_optimizer
 from cluster.config.recipes import RECIPES
 from controller.space import first_tokens
+from tests.child_trainer.tasks.allocations import peak_of
 
 PROBLEM = ImageProblem(shape=(1, 8, 8), classes=10)
 
@@ -43,14 +44,7 @@ def peak_of_a_step(architecture: Architecture, budget: Budget) -> int:
         network.zero_grad()
         step()
         step()
-    now = peak = 0
-    assert measured.profiler is not None
-    assert measured.profiler.kineto_results is not None
-    for event in measured.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            now += event.nbytes()
-            peak = max(peak, now)
-    return peak + sum(p.numel() * 4 for p in network.parameters())
+    return peak_of(measured) + sum(p.numel() * 4 for p in network.parameters())
 
 
 @pytest.mark.parametrize(("recipe", "seed"), [("digits", 0), ("digits", 1), ("nasnet-digits", 0)])

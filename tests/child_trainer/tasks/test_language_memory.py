@@ -19,6 +19,7 @@ from child_trainer.training.live_bytes import LiveBytes
 from child_trainer.training.train import train
 from cluster.config.recipes import RECIPES
 from controller.space import first_tokens
+from tests.child_trainer.tasks.allocations import peak_of
 
 SMALL = LanguageOptions(hidden_size=32, unroll=20)
 
@@ -32,17 +33,6 @@ def task(vocabulary: int, words: int, options: LanguageOptions = SMALL) -> Langu
     text = torch.randint(vocabulary, (words,), generator=torch.Generator().manual_seed(0))
     names = tuple(map(str, range(vocabulary)))
     return LanguageTask(name="made", options=options, vocabulary=names, training=text, validation=text[: words // 2])
-
-
-def peak_of(measured: profile) -> int:
-    now = peak = 0
-    assert measured.profiler is not None
-    assert measured.profiler.kineto_results is not None
-    for event in measured.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            now += event.nbytes()
-            peak = max(peak, now)
-    return peak
 
 
 @pytest.mark.parametrize("seed", [0, 1])
