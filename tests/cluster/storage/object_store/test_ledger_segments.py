@@ -203,4 +203,4 @@ def test_a_base_with_the_graphs_in_the_childrens_rows_becomes_one_of_this_versio
         db.execute("INSERT INTO segment VALUES ('nascluster-ledger-1', 4, NULL, 0)")
     (tmp_path / "new").mkdir()
     assert rebuild(tmp_path / "new" / "ledger.sqlite", [gzip.compress(file.read_bytes())]) == 1
-    assert record(tmp_path / "new") == recorded(name)
+    assert record(tmp_path / "new") in recorded(name)
