@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from controller.decisions import Choice, Decisions, Pointer, Subset, offsets, options_at
-from controller.policies.lstm_pass import Draw, LstmPass, can_pass, draw_from, read_from, with_its_gradient
+from controller.policies.lstm_pass import (
+    Draw,
+    LstmPass,
+    can_pass,
+    draw_from,
+    gradients_through_pass,
+    read_from,
+    with_its_gradient,
+)
 from controller.policies.rollout import (
     Decider,
     Pick,
@@ -93,6 +101,11 @@ class Policy(PulledPolicy):
         if choose is decide and can_pass(decisions):
             return self._pass(decisions, len(tokens), read_from(tokens), with_gradient=torch.is_grad_enabled())
         return self._unroll(decisions, len(tokens), reading(tokens), choose)
+
+    def gradients(self, loss: Tensor) -> dict[str, Tensor]:
+        """See `PulledPolicy.gradients`."""
+        found = gradients_through_pass(loss)
+        return super().gradients(loss) if found is None else dict(found)
 
     def _pass(self, decisions: Decisions, batch: int, draw: Draw, *, with_gradient: bool) -> Rollout:
         """Do what `_unroll` does, to the bit and several times as fast, for decisions that allow it."""

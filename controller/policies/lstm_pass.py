@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.graph import GradientEdge
 
 from controller.decisions import Choice, Decisions, Subset, offsets
 from controller.policies.lstm_layer import room_for, tanh_backward
@@ -376,17 +377,55 @@ class _Scored(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, done: LstmPass, names: Sequence[str], *weights: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.done, ctx.names = done, names
-        ctx.save_for_backward(*weights)
+        ctx.done, ctx.names, ctx.weights = done, names, weights
+        ctx.versions = [weight._version for weight in weights]
         ctx.set_materialize_grads(False)
         # Copies, as what is returned will refer to the pass, which must not refer to it.
         return done.rollout.log_prob.clone(), done.rollout.entropy.clone()
 
     @staticmethod
     def backward(ctx: Any, *of_results: Tensor | None) -> tuple[Tensor | None, ...]:
-        _ = ctx.saved_tensors  # raises an error if the weights have changed since
-        gradients = ctx.done.backward(*of_results)
+        gradients = _back_through(ctx, *of_results)
         return (None, None, *(gradients.get(name) for name in ctx.names))
+
+
+def _back_through(scored: Any, *of_results: Tensor | None) -> Mapping[str, Tensor]:
+    """Return the gradients of the weights by name, given those of what a `_Scored` returned."""
+    if [weight._version for weight in scored.weights] != scored.versions:
+        raise RuntimeError("a weight has been modified by an inplace operation since the pass that is differentiated")
+    return scored.done.backward(*of_results)
+
+
+_MAX_OPERATIONS = 50
+"""Of a loss, as many as are looked at: those of a score are fewer, and those of a pass of PyTorch's more."""
+
+
+def gradients_through_pass(loss: Tensor) -> Mapping[str, Tensor] | None:
+    """Return the gradients of the weights by name, if the loss depends on them through one pass alone; else `None`.
+
+    PyTorch's automatic differentiation would return the same ones, but looks at each weight several times.
+    """
+    scored: Any = None
+    seen, left = set[Any](), [loss.grad_fn]
+    while left:
+        operation: Any = left.pop()
+        if operation is None or operation in seen:
+            continue
+        seen.add(operation)
+        if isinstance(getattr(operation, "done", None), LstmPass):
+            if scored is not None:
+                return None
+            scored = operation
+        elif hasattr(operation, "variable") or len(seen) > _MAX_OPERATIONS:
+            return None
+        else:
+            left += [before for before, _ in operation.next_functions]
+    if scored is None:
+        return None
+    results = [GradientEdge(scored, number) for number in range(2)]
+    with torch.no_grad():
+        found = _back_through(scored, *torch.autograd.grad(loss, results, allow_unused=True))
+    return {name: found[name] for name in scored.names if name in found}
 
 
 def with_its_gradient(done: LstmPass, weights: Mapping[str, Tensor]) -> Rollout:

@@ -127,12 +127,11 @@ class PulledPolicy(nn.Module):
         """
         if self._holds(parameters):
             return True
-        # `load_state_dict` would take as long as sampling.
-        for name, weight in self.weights.items():
-            weight.copy_(parameters[name])
-        self._held = [
-            (parameters[name], parameters[name]._version, weight._version) for name, weight in self.weights.items()
-        ]
+        pulled = [parameters[name] for name in self.weights]
+        weights: list[Tensor] = list(self.weights.values())
+        # One call: `load_state_dict` would take as long as sampling, and a call for each weight three times as long.
+        torch._foreach_copy_(weights, pulled)  # pyright: ignore[reportPrivateImportUsage]
+        self._held = [(new, new._version, own._version) for new, own in zip(pulled, weights, strict=True)]
         return False
 
     def _holds(self, parameters: Mapping[str, Tensor]) -> bool:

@@ -211,6 +211,35 @@ def test_a_pass_written_out_has_the_bits_of_automatic_differentiation(
                 assert torch.equal(gradient, expected[weight]), weight
 
 
+@pytest.mark.parametrize(
+    "loss_of",
+    [
+        pytest.param(lambda one, *_: (one.log_prob * torch.arange(4.0)).mean(), id="one"),
+        pytest.param(lambda one, *_: (one.log_prob * one.entropy).sum() + one.entropy[0], id="one, both results"),
+        pytest.param(lambda one, other, _: (one.log_prob * other.log_prob).sum(), id="two"),
+        pytest.param(lambda one, _, graph: one.log_prob.sum() + graph.log_prob[0], id="one, and a graph of PyTorch's"),
+        pytest.param(lambda _, __, graph: graph.log_prob.sum(), id="a graph of PyTorch's"),
+    ],
+)
+@pytest.mark.parametrize("weighs", [False, True], ids=["scores alone", "and a weight itself"])
+def test_gradients_of_any_number_of_passes_are_those_of_automatic_differentiation(
+    policy: Policy, loss_of: Callable[..., Tensor], *, weighs: bool
+) -> None:
+    """A single pass is differentiated past PyTorch's engine; nothing else that a loss depends on is left out."""
+
+    def loss() -> Tensor:
+        decisions = (PASSED["choices and subsets"], PASSED["choices and subsets"], TOY)
+        scored = [policy.sample(one, 4, generator(seed), differentiable=True) for seed, one in enumerate(decisions)]
+        return loss_of(*scored) + (policy.v.square().sum() if weighs else 0)
+
+    names, weights = list(policy.weights), list(policy.weights.values())
+    by_torch = zip(names, torch.autograd.grad(loss(), weights, allow_unused=True), strict=True)
+    expected = {name: gradient for name, gradient in by_torch if gradient is not None}
+    gradients = policy.gradients(loss())
+    assert list(gradients) == list(expected)
+    assert all(torch.equal(gradients[name], expected[name]) for name in expected)
+
+
 def test_a_gradient_at_changed_weights_and_probabilities_that_are_none_are_errors() -> None:
     decisions = PASSED["choices"]
     policy = Policy({"pool_0": 2, "pool_1": 2})
