@@ -228,10 +228,10 @@ class _Connection:
         channel = grpc.intercept_channel(self._channel, *interceptors)
         self.stub: Any = ps_pb2_grpc.ParameterShardsStub(channel)
         # The methods that carry data send and receive frames.
-        self.stub.Push = channel.stream_unary(f"{METHODS}Push", serialize, ps_pb2.PushReply.FromString)
+        self.stub.Push = channel.stream_unary(f"{METHODS}Push", serialize, deserializer(ps_pb2.PushReply))
         self.stub.Pull = channel.unary_stream(f"{METHODS}Pull", serialize, deserializer(ps_pb2.PullReply))
         # A stream of one message is on the wire what a single message is, and gRPC's Python has threads for a stream.
-        self.stub.PushOne = channel.unary_unary(f"{METHODS}Push", serialize, ps_pb2.PushReply.FromString)
+        self.stub.PushOne = channel.unary_unary(f"{METHODS}Push", serialize, deserializer(ps_pb2.PushReply))
         self.stub.PullOne = channel.unary_unary(f"{METHODS}Pull", serialize, deserializer(ps_pb2.PullReply))
 
     def close(self) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
-from ps.codec import CHUNK_BYTES, FlatReceiver
+from ps.codec import CHUNK_BYTES
 from ps.errors import MalformedMessage, StoreError
 from ps.identifiers import check_client
 from ps.partition import partition, sizes_of, split
 from ps.rpc.calls import Calls
 from ps.rpc.heartbeat import Heartbeat
-from ps.rpc.replies import error_of, pulled_values, push_ack
+from ps.rpc.replies import pulled_answers, push_ack
 from ps.rpc.requests import initialize_requests, pull_request, push_requests, target_of, tensors_of
 from ps.rpc.shared_calls import SharedCalls
 from ps.rpc.tls import Tls
@@ -122,17 +122,43 @@ class GrpcStore:
 
     def push(self, push: Push) -> Ack:
         """See `ParameterStore.push`."""
+        return self._push(push, None)
+
+    def push_and_pull(self, push: Push) -> tuple[Ack, Snapshot | None]:
+        """Push, and return what a pull of the same client right after it returns, if that came with the acks.
+
+        It does not where the client must wait for others, where the values are too large for a message, where a shard
+        had the push before, or after a failed attempt, as values from before that may be older than the ack. Then the
+        caller pulls.
+
+        Raises:
+            StoreError, ValueError: see `ParameterStore.push`.
+        """
+        pulled: dict[int, ShardValues] = {}
+        ack = self._push(push, pulled)
+        if len(pulled) < self._layout.shards:
+            return ack, None
+        return ack, merge_values(self._layout, [pulled[shard] for shard in range(self._layout.shards)], 0)
+
+    def _push(self, push: Push, pulled: dict[int, ShardValues] | None) -> Ack:
+        """Push; add to `pulled`, if given, what the client would pull from the shards that answered at once."""
         parts = split_push(self._parts, push, check_push(self._layout, push, self._max_bytes))
         self._heartbeat.add(push.client)
+        called: set[int] = set()
 
         def push_to(shards: Sequence[int]) -> Callable[[Any, dict[str, Any]], Mapping[int, ShardAck | StoreError]]:
             pushes = {shard: parts[shard] for shard in shards}
             is_one_message = sum(sizes[shard] for shard in shards) <= CHUNK_BYTES
+            pulls = pulled is not None and called.isdisjoint(shards)
+            called.update(shards)
 
             def attempt(stub: Any, options: dict[str, Any]) -> Mapping[int, ShardAck | StoreError]:
-                requests = push_requests(self._layout, push.gradients, pushes)
+                requests = push_requests(self._layout, push.gradients, pushes, pull=pulls)
                 reply = stub.PushOne(next(requests), **options) if is_one_message else stub.Push(requests, **options)
-                return {part.shard: push_ack(part) for part in _answered(shards, reply.parts)}
+                if pulled is not None and reply.message.pulled:
+                    answers = pulled_answers(_answered(shards, reply.message.pulled), reply.chunk, self._sizes)
+                    pulled.update((shard, one) for shard, one in answers.items() if isinstance(one, ShardValues))
+                return {part.shard: push_ack(part) for part in _answered(shards, reply.message.parts)}
 
             return attempt
 
@@ -182,23 +208,13 @@ class GrpcStore:
                 replies = stream or iter([stub.PullOne(request, **options)])
                 first = [reply for reply in (next(replies, None),) if reply is not None]
                 parts = _answered(shards, [part for reply in first for part in reply.message.parts])
-                sent = [part.shard for part in parts if not part.HasField("error")]
-                data = FlatReceiver(sum(elements[shard] for shard in sent))
-                fits = all(data.add(chunk) for reply in itertools.chain(first, replies) for chunk in reply.chunk)
-                if not fits and stream is not None:
-                    stream.cancel()
-                if not fits or not data.complete:
-                    raise MalformedMessage(
-                        f"the shards {sent} must answer with {data.size_bytes} bytes, got "
-                        + (f"{data.received}" if fits else "more")
-                    )
-                flat = iter(data.elements.split([elements[shard] for shard in sent]))
-                return {
-                    part.shard: error_of(part.error)
-                    if part.HasField("error")
-                    else pulled_values(part, sizes[part.shard], next(flat))
-                    for part in parts
-                }
+                chunks = (chunk for reply in itertools.chain(first, replies) for chunk in reply.chunk)
+                try:
+                    return pulled_answers(parts, chunks, sizes)
+                except MalformedMessage:
+                    if stream is not None:
+                        stream.cancel()
+                    raise
 
             return attempt
 

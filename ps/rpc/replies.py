@@ -1,11 +1,12 @@
 """What one shard answers, as a part of a protobuf reply and back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from torch import Tensor
 
-from ps.errors import ERRORS, StoreError, TooFarAhead
+from ps.codec import FlatReceiver
+from ps.errors import ERRORS, MalformedMessage, StoreError, TooFarAhead
 from ps.shard.messages import ShardAck, ShardValues
 from ps.slices import Slices
 from ps.wire import ps_pb2
@@ -36,6 +37,34 @@ def pulled_part(shard: int, values: ShardValues | StoreError) -> ps_pb2.PulledPa
 def pulled_values(part: ps_pb2.PulledPart, sizes: Mapping[str, int], elements: Tensor) -> ShardValues:
     """Return the answer that `pulled_part` was given, with its elements."""
     return ShardValues(Slices(sizes, elements), part.version, part.incarnation, tuple(part.applied))
+
+
+def pulled_answers(
+    parts: Sequence[ps_pb2.PulledPart], chunks: Iterable[bytes | memoryview], sizes: Sequence[Mapping[str, int]]
+) -> dict[int, ShardValues | StoreError]:
+    """Return what shards answered to a pull; raise `MalformedMessage` unless the data are theirs.
+
+    Args:
+        parts: their answers without the elements.
+        chunks: the elements, until there are more than there must be.
+        sizes: of each shard, the tensors that are pulled and the elements of its part.
+    """
+    sent = [part.shard for part in parts if not part.HasField("error")]
+    elements = [sum(sizes[shard].values()) for shard in sent]
+    data = FlatReceiver(sum(elements))
+    fits = all(data.add(chunk) for chunk in chunks)
+    if not fits or not data.complete:
+        raise MalformedMessage(
+            f"the shards {sent} must answer with {data.size_bytes} bytes, got "
+            + (f"{data.received}" if fits else "more")
+        )
+    flat = iter(data.elements.split(elements))
+    return {
+        part.shard: error_of(part.error)
+        if part.HasField("error")
+        else pulled_values(part, sizes[part.shard], next(flat))
+        for part in parts
+    }
 
 
 def pushed_part(shard: int, ack: ShardAck | StoreError) -> ps_pb2.PushedPart:

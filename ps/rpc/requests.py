@@ -45,7 +45,7 @@ def initialize_requests(target: ps_pb2.Target, values: Mapping[str, Tensor]) -> 
 
 
 def push_requests(
-    layout: Layout, names: Collection[str], pushes: Mapping[int, ShardPush]
+    layout: Layout, names: Collection[str], pushes: Mapping[int, ShardPush], *, pull: bool = False
 ) -> Iterator[Frame[ps_pb2.PushRequest]]:
     """Yield the messages of one client's push to several shards of a server.
 
@@ -53,6 +53,7 @@ def push_requests(
         layout: the layout.
         names: the tensors that are pushed, of which a shard may have no part.
         pushes: shard -> its part, in increasing order.
+        pull: whether the answer is to have the values after the push.
     """
     first, push = next(iter(pushes.items()))
     buffers = [as_slices(part.gradients).flat for part in pushes.values()]
@@ -68,6 +69,7 @@ def push_requests(
         ],
         "tensors": tensors_of(layout, names),
         "size_bytes": 4 * sum(buffer.numel() for buffer in buffers),
+        "pull": pull,
     }
     for number, chunk in enumerate(flat_chunks(buffers)):
         yield Frame(ps_pb2.PushRequest(**({} if number else head)), chunk)

@@ -87,7 +87,7 @@ class PulledPart(_message.Message):
     def __init__(self, shard: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., version: _Optional[int] = ..., incarnation: _Optional[int] = ..., applied: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class PushRequest(_message.Message):
-    __slots__ = ("target", "client", "sequence", "chunk", "size_bytes", "rates", "parts", "tensors", "note")
+    __slots__ = ("target", "client", "sequence", "chunk", "size_bytes", "rates", "parts", "tensors", "note", "pull")
     class RatesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -104,6 +104,7 @@ class PushRequest(_message.Message):
     PARTS_FIELD_NUMBER: _ClassVar[int]
     TENSORS_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
+    PULL_FIELD_NUMBER: _ClassVar[int]
     target: Target
     client: str
     sequence: int
@@ -113,7 +114,8 @@ class PushRequest(_message.Message):
     parts: _containers.RepeatedCompositeFieldContainer[PushPart]
     tensors: Tensors
     note: str
-    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., client: _Optional[str] = ..., sequence: _Optional[int] = ..., chunk: _Optional[bytes] = ..., size_bytes: _Optional[int] = ..., rates: _Optional[_Mapping[str, float]] = ..., parts: _Optional[_Iterable[_Union[PushPart, _Mapping]]] = ..., tensors: _Optional[_Union[Tensors, _Mapping]] = ..., note: _Optional[str] = ...) -> None: ...
+    pull: bool
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., client: _Optional[str] = ..., sequence: _Optional[int] = ..., chunk: _Optional[bytes] = ..., size_bytes: _Optional[int] = ..., rates: _Optional[_Mapping[str, float]] = ..., parts: _Optional[_Iterable[_Union[PushPart, _Mapping]]] = ..., tensors: _Optional[_Union[Tensors, _Mapping]] = ..., note: _Optional[str] = ..., pull: _Optional[bool] = ...) -> None: ...
 
 class PushPart(_message.Message):
     __slots__ = ("shard", "seen_version", "seen_applied")
@@ -126,10 +128,14 @@ class PushPart(_message.Message):
     def __init__(self, shard: _Optional[int] = ..., seen_version: _Optional[int] = ..., seen_applied: _Optional[int] = ...) -> None: ...
 
 class PushReply(_message.Message):
-    __slots__ = ("parts",)
+    __slots__ = ("parts", "pulled", "chunk")
     PARTS_FIELD_NUMBER: _ClassVar[int]
+    PULLED_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
     parts: _containers.RepeatedCompositeFieldContainer[PushedPart]
-    def __init__(self, parts: _Optional[_Iterable[_Union[PushedPart, _Mapping]]] = ...) -> None: ...
+    pulled: _containers.RepeatedCompositeFieldContainer[PulledPart]
+    chunk: bytes
+    def __init__(self, parts: _Optional[_Iterable[_Union[PushedPart, _Mapping]]] = ..., pulled: _Optional[_Iterable[_Union[PulledPart, _Mapping]]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
 class PushedPart(_message.Message):
     __slots__ = ("shard", "error", "version", "incarnation", "staleness", "duplicate", "dropped")

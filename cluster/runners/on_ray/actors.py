@@ -43,6 +43,7 @@ from cluster.runners.on_ray.handles import (
 )
 from cluster.runners.on_ray.judging import RemoteJudging
 from cluster.runners.on_ray.pool_adapters import RayWorkers
+from cluster.runners.on_ray.replica_store import ReplicaStore
 from cluster.runners.on_ray.shared_messages import AwaitedLedger, RemoteLedger
 from cluster.search.evaluator import Assignment
 from cluster.search.history import History
@@ -50,7 +51,7 @@ from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.locks import sole_writer, writing
 
 if TYPE_CHECKING:
-    from ps.store import ParameterStore
+    from ps.rpc.client import GrpcStore
 
 SURVIVES: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
 """Options of an actor whose methods may be repeated: Ray restarts it and repeats the calls."""
@@ -248,7 +249,7 @@ class _Shared:
         predict: see `PoolEvaluator`.
     """
 
-    stores: tuple[ParameterStore | None, ParameterStore | None]
+    stores: tuple[GrpcStore | None, GrpcStore | None]
     connections: Connections
     ledger: Any
     history: History
@@ -264,7 +265,7 @@ def _run_replica(config: RunConfig, index: int, shared: _Shared) -> None:
 
     store, weights = shared.stores
     evaluator = in_order(config, PoolEvaluator(shared.connections.pool, shared.predict))
-    replica = make_replica(config, index, store, evaluator, shared.ledger, shared.history)
+    replica = make_replica(config, index, store and ReplicaStore(store), evaluator, shared.ledger, shared.history)
     replica = telling_the_weights(config, replace(replica, computing=shared.computing), weights)
     if keeps_weights(replica.searcher):
         replica = replace(replica, forget_weights=RemoteWeights(actor(CHILD_WEIGHTS)).forget)
