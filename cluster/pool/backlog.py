@@ -37,6 +37,7 @@ class _Child:
         history: its earlier attempts.
         assignment: `None` until a caller of this pool has requested the child.
         next: its next attempt, while it waits for a worker.
+        key: of its attempt, until that has ended.
         avoid: the slots at which it has failed.
         out: whether a worker has it.
     """
@@ -46,6 +47,7 @@ class _Child:
     history: AttemptHistory = field(default_factory=AttemptHistory)
     assignment: Assignment | None = None
     next: Train | None = None
+    key: str | None = None
     avoid: set[int] = field(default_factory=set)
     out: bool = False
 
@@ -84,6 +86,8 @@ class NewChildren:
 
 class Backlog:
     """Accepts children, hands them out, and records in the ledger what an attempt gave before it acts on it.
+
+    Only an outcome without a failure goes to its caller before, see `conclude`.
 
     Args:
         ledger: records what each attempt gave.
@@ -137,7 +141,7 @@ class Backlog:
         """Accept a child that an earlier pool has handed to a worker, which may still have it."""
         child = self._child(attempt.child_id, attempt.seed)
         child.load(await self._ledger.attempts(attempt.child_id))
-        child.out = True
+        child.out, child.key = True, attempt.key
         if child.history.isolated:
             self._isolated = attempt.child_id
 
@@ -147,7 +151,7 @@ class Backlog:
         child = self._children[begin.child_id]
         assert child.assignment is not None
         assert child.next is not None
-        child.out = True
+        child.out, child.key = True, key
         return TrainingOrder(
             key=key,
             place=place,
@@ -159,6 +163,9 @@ class Backlog:
 
     async def conclude(self, attempt: Attempt, outcome: Outcome, *, preempt_requested: bool = False) -> None:
         """Record what an attempt gave, and act on it; a second outcome of the same attempt changes nothing.
+
+        The first outcome without a failure is the child's, and goes to its caller at once: who learns from it records
+        it before, which ends the attempt as well. The worker keeps it until it is recorded here or there.
 
         Args:
             attempt: which.
@@ -179,7 +186,17 @@ class Backlog:
                 batch_size=self._batch_size,
                 seed=attempt.seed,
             )
-            if not await self._ledger.end_attempt(attempt.key, outcome, step.verdict):
+            is_first = known is not None and known.key == attempt.key
+            if is_first and known:
+                known.key = None
+            is_sure = is_first and isinstance(step, Settled) and step.outcome is outcome and outcome.failure is None
+            if is_sure and known and not known.result.done():
+                known.result.set_result(outcome)
+            can_wait = is_sure and not self.waiting
+            if (
+                not await self._ledger.end_attempt(attempt.key, outcome, step.verdict, can_wait=can_wait)
+                and not is_sure
+            ):
                 return
             child = self._child(attempt.child_id, attempt.seed)
             if isinstance(step, Settled):
@@ -202,6 +219,8 @@ class Backlog:
     async def void(self, attempt: Attempt, verdict: Verdict = Verdict.NOT_STARTED) -> None:
         """Record that an attempt never started, or that its end is unknown (`LOST`); the child gets another."""
         self.settling += 1
+        if (known := self._children.get(attempt.child_id)) and known.key == attempt.key:
+            known.key = None
         try:
             if await self._ledger.end_attempt(attempt.key, None, verdict):
                 self._requeue(attempt.child_id, self._child(attempt.child_id, attempt.seed))
@@ -240,6 +259,8 @@ class Backlog:
             out_of_memory_at=child.history.out_of_memory_at,
         )
         self._on_waiting()
+        if self.waiting:
+            self._ledger.hasten()  # a worker may be free once the end of its last attempt is recorded
 
     def _release_isolated(self, child_id: int) -> None:
         """Queue the next isolated child if this is the one in training; an attempt at it has ended normally."""
@@ -256,7 +277,8 @@ class Backlog:
 
     def _settle(self, child_id: int, child: _Child, outcome: Outcome) -> None:
         child.out = False
-        child.result.set_result(outcome)
+        if not child.result.done():
+            child.result.set_result(outcome)
         del self._children[child_id]  # from now on the ledger knows
         self._release_isolated(child_id)
         self._on_settled(child_id)

@@ -197,6 +197,13 @@ class PoolLedger(Protocol):
         """Record that the attempt begins, durably."""
         ...
 
-    async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
-        """Record what an attempt gave, durably, and return whether this was the first record of its end."""
+    async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict, *, can_wait: bool = False) -> bool:
+        """Record what an attempt gave, durably, and return whether this was the first record of its end.
+
+        With `can_wait` the record may wait a moment, to share a message with others.
+        """
+        ...
+
+    def hasten(self) -> None:
+        """Have the records that wait made now."""
         ...

@@ -95,9 +95,12 @@ class DelayedLedger:
         """See `PoolLedger.memory_uses`."""
         return await self._call(self._ledger.memory_uses)
 
-    async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
+    async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict, *, can_wait: bool = False) -> bool:
         """See `PoolLedger.end_attempt`."""
         return await self._call(lambda: self._ledger.end_attempt(key, outcome, verdict))
+
+    def hasten(self) -> None:
+        """See `PoolLedger.hasten`: nothing waits."""
 
     async def _call(self, call: Callable[[], Any]) -> Any:
         if not self._delay_s:

@@ -19,6 +19,9 @@ from ps.rpc.shared_calls import SharedCalls
 _Call = TypeVar("_Call")
 _Answer = TypeVar("_Answer")
 
+MAX_WAIT_S = 0.05
+"""Seconds that a call of the pool may wait for one that may not wait: within these, nothing is lost by it."""
+
 _ALONE = object()
 """The answer to a call that has to be made without others: one of those that shared its message has failed."""
 
@@ -124,17 +127,30 @@ class SharedMessages(Generic[_Call, _Answer]):
         self._send = send
         self._waiting: list[tuple[_Call, asyncio.Future[_Answer]]] = []
         self._sending: asyncio.Task[None] | None = None
+        self._is_due = False  # whether a call is waiting that is to be sent as soon as no message is on its way
 
-    async def __call__(self, call: _Call) -> _Answer:
-        """Return the answer to this call; raise the error of the message that had it."""
+    async def __call__(self, call: _Call, *, wait_s: float = 0.0) -> _Answer:
+        """Return the answer to this call; raise the error of the message that had it.
+
+        The call may wait so many seconds for one that may not, or for `send`.
+        """
         answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((call, answer))
-        if self._sending is None or self._sending.done():
-            self._sending = asyncio.create_task(self._send_all())
+        if wait_s:
+            asyncio.get_running_loop().call_later(wait_s, self.send)
+        else:
+            self.send()
         return await answer
 
+    def send(self) -> None:
+        """Send what waits now, or as soon as no message is on its way."""
+        self._is_due = bool(self._waiting)
+        if self._is_due and (self._sending is None or self._sending.done()):
+            self._sending = asyncio.create_task(self._send_all())
+
     async def _send_all(self) -> None:
-        while self._waiting:
+        while self._is_due:
+            self._is_due = False
             sent, self._waiting = self._waiting, []
             try:
                 answers = await self._send([call for call, _ in sent])
@@ -175,13 +191,19 @@ class AwaitedLedger:
         placed = {"slot": attempt.slot, "batch_size": attempt.batch_size, "gpu": attempt.gpu}
         await self._make("start", attempt.child_id, attempt.worker, attempt.key, keywords=placed)
 
-    async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
+    async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict, *, can_wait: bool = False) -> bool:
         """See `PoolLedger.end_attempt`."""
-        return await self._make("end_attempt", key, outcome, verdict)
+        return await self._make("end_attempt", key, outcome, verdict, wait_s=MAX_WAIT_S if can_wait else 0.0)
 
-    async def _make(self, method: str, *arguments: Any, keywords: Mapping[str, Any] | None = None) -> Any:
+    def hasten(self) -> None:
+        """See `PoolLedger.hasten`."""
+        self._calls.send()
+
+    async def _make(
+        self, method: str, *arguments: Any, keywords: Mapping[str, Any] | None = None, wait_s: float = 0.0
+    ) -> Any:
         call = LedgerCall(method, arguments, keywords or {})
-        made = await self._calls(call)
+        made = await self._calls(call, wait_s=wait_s)
         if made is not _ALONE:
             return made
         return await getattr(actor(LEDGER), method).remote(*arguments, **call.keywords)

@@ -368,8 +368,8 @@ class Ledger:
         """See `ReplicaLedger.finish`."""
         with self._transaction() as db:
             now = self._clock()
-            end_child(db, child_id, now, outcome, reward)
             end_attempts(db, "child = ? AND ended_at IS NULL", child_id, now, outcome, Verdict.OUTCOME, kept=True)
+            end_child(db, child_id, now, outcome, reward)
             return self._records("id = ?", child_id)[0]
 
     def finish_all(self, children: Sequence[Ended]) -> Sequence[ChildRecord]:

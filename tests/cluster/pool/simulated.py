@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from controller.searcher import Proposal
 from controller.spaces.convolutional import ConvolutionalSpace
 
 HEARTBEAT_INTERVAL_S = 2.0
+MAX_WAIT_S = 3.0
+"""How long the record of an attempt's end waits if it may."""
+
 START_S = 1.5
 """How long a worker's process takes to start."""
 
@@ -248,10 +251,12 @@ class World:
 
 
 class SlowLedger:
-    """The ledger with a pause before and after each call, in which anything may happen."""
+    """The ledger with a pause before and after each call, in which anything may happen; what may wait does."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._hurry = asyncio.Event()
+        self.waiting: list[str] = []
 
     async def attempts(self, child_id: int) -> Sequence[Attempt]:
         return await self._slowly(lambda: self._ledger.attempts(child_id))
@@ -277,8 +282,17 @@ class SlowLedger:
     async def memory_uses(self) -> Sequence[tuple[int, int]]:
         return await self._slowly(self._ledger.memory_uses)
 
-    async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
+    async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict, *, can_wait: bool = False) -> bool:
+        if can_wait:
+            self.waiting.append(key)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), MAX_WAIT_S)
+            self.waiting.remove(key)
         return await self._slowly(lambda: self._ledger.end_attempt(key, outcome, verdict))
+
+    def hasten(self) -> None:
+        self._hurry.set()
+        self._hurry = asyncio.Event()
 
     async def _slowly(self, call: Callable[[], Any]) -> Any:
         await asyncio.sleep(0.2)
@@ -339,8 +353,9 @@ class Search:
             replaced=self.replaced,
             workers_per_gpu=self.workers_per_gpu,
         )
+        self.slow_ledger = SlowLedger(self.ledger)
         self.pool = self.world.pool = Pool(
-            self.slots, self.world, SlowLedger(self.ledger), options, clock=self.now, new_key=lambda: next(self.keys)
+            self.slots, self.world, self.slow_ledger, options, clock=self.now, new_key=lambda: next(self.keys)
         )
         self._of_pool = self._request_all() if ask else []
 
@@ -367,6 +382,11 @@ class Search:
     async def chain(self, children: Iterable[int]) -> None:
         for child_id in children:
             await self.replica(child_id)
+
+    async def until_idle(self) -> None:
+        """Wait until what every worker has trained is recorded."""
+        while any(worker.attempt for worker in self.pool._workers.values()):
+            await asyncio.sleep(0.1)
 
     async def until_all_have_ended(self, within_s: float = 10_000.0) -> None:
         while self.ledger.completed() < self.children:

@@ -16,7 +16,7 @@ from cluster.pool.failure_policy import ISOLATE_AFTER_LOST, MAX_LOST_ALONE, Fail
 from cluster.pool.protocol import NoWorkers, WorkerCensus
 from cluster.pool.supervision import LOST_CALL_TIMEOUT_S, NO_WORKERS_NOTICE_S, Nodes, Rules
 from cluster.search.records import Attempt
-from tests.cluster.pool.simulated import START_S, Search, good, run_virtually
+from tests.cluster.pool.simulated import MAX_WAIT_S, START_S, Search, good, run_virtually
 
 SAVING = Rules(checkpoints=True)
 
@@ -31,6 +31,7 @@ def tell(search: Search, story: Story | None = None, within_s: float = 10_000.0)
         if story:
             await story(search)
         await search.until_all_have_ended(within_s)
+        await search.pool.stop()
 
     run_virtually(whole())
     return search
@@ -41,6 +42,72 @@ def test_undisturbed_each_child_is_trained_once_and_no_worker_idles() -> None:
     assert Counter(t.child_id for t in search.world.trained) == Counter(range(1, 11))
     assert all(search.attempts(i) == [("outcome", None)] for i in range(1, 11))
     assert sorted(search.world.forgotten) == list(range(1, 11))
+
+
+def test_an_outcome_goes_to_its_caller_before_it_is_recorded_and_its_worker_is_used_again_after_that() -> None:
+    async def whole() -> None:
+        search = Search(children=3, slots=1, rules=SAVING)
+        await search.begin(ask=False)
+        assert await search.pool.evaluate(search.assignment(1)) == good(101)
+        assert search.attempts(1) == [("None", None)]
+        assert (search.slow_ledger.waiting, search.world.forgotten) == (["k0"], [])
+        recorded = search.now() + MAX_WAIT_S
+        until = asyncio.create_task(search.pool.evaluate(search.assignment(1)))  # again: it has the outcome
+        assert await until == good(101)
+        assert search.now() < recorded
+        # The next child needs the worker, so that nothing waits any more.
+        assert await search.pool.evaluate(search.assignment(2)) == good(102)
+        assert search.attempts(1) == [("outcome", None)]
+        assert search.world.forgotten == [1]
+        assert search.now() < recorded + 10
+        await asyncio.sleep(MAX_WAIT_S + 1)
+        assert search.attempts(2) == [("outcome", None)]
+        assert search.world.forgotten == [1, 2]
+        assert [order.assignment.child_id for order in search.world.orders] == [1, 2]
+
+    run_virtually(whole())
+
+
+@pytest.mark.parametrize("asks", [False, True], ids=["nobody asks for", "its replica asks again for"])
+def test_an_outcome_that_nobody_has_recorded_when_the_pool_dies_is_its_workers_still(asks: bool) -> None:
+    async def whole() -> None:
+        search = Search(children=1, slots=1)
+        await search.begin(ask=False)
+        await search.pool.evaluate(search.assignment(1))
+        search.start_pool(ask=False)
+        if asks:
+            assert await search.pool.evaluate(search.assignment(1)) == good(101)
+        await asyncio.sleep(MAX_WAIT_S + 5)
+        assert search.attempts(1) == [("outcome", None)]
+        assert len(search.world.trained) == 1
+
+    run_virtually(whole())
+
+
+def test_a_replica_that_records_the_outcome_first_ends_the_attempt_and_frees_the_worker_like_the_pool() -> None:
+    async def whole() -> None:
+        search = Search(children=2, slots=1)
+        await search.begin(ask=False)
+        outcome = await search.pool.evaluate(search.assignment(1))
+        search.ledger.finish(1, outcome, 0.5)
+        assert search.attempts(1) == [("outcome", None)]
+        await search.pool.evaluate(search.assignment(2))
+        assert search.attempts(1) == [("outcome", None)]
+        assert [child.reward for child in search.ledger.history()] == [0.5]
+        assert search.world.forgotten == [1]
+
+    run_virtually(whole())
+
+
+def test_a_failure_is_recorded_before_it_goes_to_its_caller() -> None:
+    async def whole() -> None:
+        search = Search(children=1, slots=1, results={1: Cause.DIVERGED}, policy=FailurePolicy(max_attempts=1))
+        await search.begin(ask=False)
+        outcome = await search.pool.evaluate(search.assignment(1))
+        assert outcome.failure is not None
+        assert search.attempts(1) == [("outcome", "diverged")]
+
+    run_virtually(whole())
 
 
 def test_the_ledger_is_asked_for_the_attempts_at_a_child_that_is_requested_again_and_not_at_a_new_one() -> None:
@@ -477,6 +544,7 @@ def test_a_word_of_any_process_before_does_not_disturb_the_one_that_is_there() -
         await search.begin(ask=False)
         for child in (1, 2, 3):
             await search.replica(child)
+        await search.until_idle()
         await asyncio.sleep(2 * START_S)
         places = [search.ledger.attempts(child)[0].worker for child in (1, 2, 3)]
         assert len({*places, search.world.processes[0].place}) == 4
@@ -494,6 +562,7 @@ def test_several_heartbeats_of_a_new_process_enlist_it_once() -> None:
         search = Search(children=2, slots=1)
         await search.begin(ask=False)
         await search.replica(1)
+        await search.until_idle()
         search.world.kill(0)
         await asyncio.sleep(START_S + 0.1)
         known = len(search.world.reports)

@@ -42,6 +42,40 @@ def test_calls_that_are_made_while_a_message_is_on_its_way_share_the_next() -> N
     assert sent == [[1, 2], [3, 4, 5]]
 
 
+def test_a_call_that_may_wait_shares_the_message_of_one_that_may_not() -> None:
+    sent: list[list[int]] = []
+
+    async def send(calls: Sequence[int]) -> Sequence[int]:
+        sent.append(list(calls))
+        await asyncio.sleep(0.02)
+        return calls
+
+    async def whole() -> None:
+        messages = SharedMessages(send)
+        patient = asyncio.create_task(messages(1, wait_s=60))
+        await asyncio.sleep(0.01)
+        assert sent == []
+        await messages(2)
+        assert (sent.pop(), await patient) == ([1, 2], 1)
+        await messages(3, wait_s=0.01)  # alone
+        assert sent.pop() == [3]
+        busy = asyncio.create_task(messages(4))
+        await asyncio.sleep(0.01)
+        patient = asyncio.create_task(messages(5, wait_s=60))
+        await busy
+        await asyncio.sleep(0.01)
+        assert sent.pop() == [4], "it waits also after a message that was on its way"
+        assert sent == []
+        messages.send()
+        assert await patient == 5
+        assert sent == [[5]]
+        messages.send()  # nothing waits
+        await asyncio.sleep(0.01)
+        assert sent == [[5]]
+
+    asyncio.run(whole())
+
+
 def test_the_error_of_a_message_is_that_of_its_calls_and_the_next_is_sent() -> None:
     async def send(calls: Sequence[int]) -> Sequence[int]:
         if 1 in calls:

@@ -245,6 +245,25 @@ def test_a_child_to_be_trained_again_is_sampled_meanwhile(ledger: Ledger, path: 
     db.close()
 
 
+@pytest.mark.parametrize("first", ["the replica", "the pool"])
+def test_a_row_is_the_same_whoever_records_the_end_first(ledger: Ledger, path: Path, first: str) -> None:
+    ledger.admit(0, 1, proposals(1), ())
+    ledger.start(1, "there", "ab", batch_size=8)
+    if first == "the pool":
+        assert ledger.end_attempt("ab", outcome(0.5), Verdict.OUTCOME)
+    ledger.finish(1, outcome(0.5), 0.1)
+    assert ledger.end_attempt("ab", outcome(0.5), Verdict.OUTCOME)
+    assert not ledger.end_attempt("ab", outcome(0.25), Verdict.OUTCOME)
+    db = sqlite3.connect(path)
+    assert db.execute("SELECT state, batch_size, reward, metric, completion FROM children").fetchall() == [
+        ("finished", 8, 0.1, 0.5, 1)
+    ]
+    assert db.execute("SELECT verdict, cause, message, outcome, ended_at IS NULL FROM attempts").fetchall() == [
+        ("outcome", None, None, None, 0)
+    ]
+    db.close()
+
+
 def test_a_dropped_child_has_ended_and_is_not_learnt_from(ledger: Ledger) -> None:
     ledger.admit(0, 1, proposals(2), ())
     assert ledger.finish(1, outcome(cause=Cause.DIVERGED), None).reward is None
