@@ -19,6 +19,7 @@ from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
 from cluster.runners.build import initial_values, local_store, make_layout, make_parameters, make_replica
 from cluster.runners.in_process_evaluator import InProcessEvaluator
+from cluster.runners.on_ray.replica_store import ReplicaStore
 from cluster.runners.shared_weights import local_weights
 from cluster.runners.trainer import Trainer
 from cluster.search.evaluator import Assignment, Evaluator
@@ -27,7 +28,7 @@ from cluster.storage.ledger.ledger import Ledger
 from controller.searcher import Searcher
 from controller.spaces.convolutional import ConvolutionalSpace
 from ps.local import LocalStore
-from ps.store import Ack, Layout, Push
+from ps.store import Ack, Layout, Push, Snapshot
 
 CONFIG = RunConfig(
     task=TaskOptions(task="synthetic"),
@@ -63,6 +64,20 @@ class Mortal:
         return call
 
 
+class PushAndPull:
+    """A store whose push also pulls, as over gRPC."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def push_and_pull(self, push: Push) -> tuple[Ack, Snapshot | None]:
+        ack = self._inner.push(push)
+        return ack, None if ack.duplicate else self._inner.pull(client=push.client)
+
+
 class Run:
     """One search whose process may die; the folder stays.
 
@@ -71,6 +86,7 @@ class Run:
         config: the run's.
         order: stands between the loop and what trains children.
         searcher: makes a replica's searcher from the configured one.
+        on_ray: whether a push brings back what is pulled next.
     """
 
     def __init__(
@@ -79,7 +95,10 @@ class Run:
         config: RunConfig = CONFIG,
         order: Callable[[Evaluator], Evaluator] = lambda inner: inner,
         searcher: Callable[[Searcher], Searcher] = lambda configured: configured,
+        *,
+        on_ray: bool = False,
     ) -> None:
+        self.on_ray = on_ray
         self.folder, self.config, self.order, self.searcher = folder, config, order, searcher
         self.folder.mkdir(exist_ok=True)
         self.trained: list[int] = []
@@ -93,7 +112,7 @@ class Run:
         store = local_store(self.config, "run", self.folder / "shards")
         weights = local_weights(self.config, "run", self.folder / "weights")
         mortal_weights: Any = weights and Mortal(weights, counter, dies_at, after=after)
-        mortal_store: Any = store and Mortal(store, counter, dies_at, after=after)
+        mortal_store: Any = store and Mortal(PushAndPull(store), counter, dies_at, after=after)
         trainer = Trainer(self.config, weights=mortal_weights, policy=mortal_store)
 
         trained = self.trained
@@ -111,7 +130,8 @@ class Run:
         def loop(index: int) -> Iterator[None]:
             inner = InProcessEvaluator(Counting(), mortal_ledger, policy, batch_size=self.config.budget.batch_size)
             evaluator: Any = Mortal(self.order(inner), counter, dies_at, after=after)
-            replica = make_replica(self.config, index, mortal_store, evaluator, mortal_ledger)
+            its_store = ReplicaStore(mortal_store) if self.on_ray else mortal_store
+            replica = make_replica(self.config, index, its_store, evaluator, mortal_ledger)
             return replica_loop(replace(replica, searcher=self.searcher(replica.searcher)))
 
         try:
@@ -153,10 +173,25 @@ def test_an_undisturbed_run_ends_at_its_limit(undisturbed: Run) -> None:
     assert undisturbed.pushes == [3, 3]
 
 
+ROWS = "SELECT id, replica, batch, tokens, log_prob, seed, reward, completion FROM children"
+
+
+def test_a_push_that_brings_back_the_next_pull_changes_nothing_but_the_number_of_calls(
+    undisturbed: Run, tmp_path: Path
+) -> None:
+    run = Run(tmp_path, on_ray=True)
+    assert run.start() == undisturbed.calls - 3
+    assert run.rows(ROWS) == undisturbed.rows(ROWS)
+    assert all(torch.equal(run.values[name], value) for name, value in undisturbed.values.items())
+
+
+@pytest.mark.parametrize("on_ray", [False, True], ids=["pulls", "pushes and pulls at once"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_death_at_any_call_loses_nothing_and_repeats_nothing(undisturbed: Run, tmp_path: Path, after: bool) -> None:
-    for dies_at in range(undisturbed.calls):
-        run = Run(tmp_path / str(dies_at))
+def test_death_at_any_call_loses_nothing_and_repeats_nothing(
+    undisturbed: Run, tmp_path: Path, after: bool, on_ray: bool
+) -> None:
+    for dies_at in range(undisturbed.calls - 3 * on_ray):
+        run = Run(tmp_path / str(dies_at), on_ray=on_ray)
         run.start(dies_at, after=after)
         finished = {row[0] for row in run.rows("SELECT id FROM children WHERE completion IS NOT NULL")}
         before = len(run.trained)
@@ -234,8 +269,11 @@ class FallingBack:
         return self.inner.push(push)
 
 
+@pytest.mark.parametrize("on_ray", [False, True], ids=["pulls", "pushes and pulls at once"])
 @pytest.mark.parametrize("falls_at", [2, 3])
-def test_a_shard_that_falls_back_under_a_live_replica_loses_nothing(tmp_path: Path, falls_at: int) -> None:
+def test_a_shard_that_falls_back_under_a_live_replica_loses_nothing(
+    tmp_path: Path, falls_at: int, on_ray: bool
+) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite", CONFIG.seed, CONFIG.max_children, clock=lambda: 0.0)
     ledger.begin(workers=1)
     groups = make_parameters(CONFIG, CONFIG.make_searcher())
@@ -243,7 +281,9 @@ def test_a_shard_that_falls_back_under_a_live_replica_loses_nothing(tmp_path: Pa
     store.initialize(initial_values(groups))
     trainer = Trainer(CONFIG)
     evaluator = InProcessEvaluator(trainer, ledger, CONFIG.failures.policy, batch_size=CONFIG.budget.batch_size)
-    for _ in replica_loop(make_replica(CONFIG, 0, store, evaluator, ledger)):
+    pulling: Any = PushAndPull(store)
+    its_store = ReplicaStore(pulling) if on_ray else store
+    for _ in replica_loop(make_replica(CONFIG, 0, its_store, evaluator, ledger)):
         pass
     assert [status.pushes for status in store.status()] == [3, 3]
     assert all(len(ledger.attempts(child)) == 1 for child in range(1, 6))  # nothing was trained again for it
