@@ -35,6 +35,7 @@ from controller.searcher import Lane, shared_weights_of
 from controller.strengths import strengths_in, strengths_name
 from tests.cluster.runners.first_jobs import first_job
 from tests.cluster.runners.killed_runs import copies, copying
+from tests.lengths import LONG
 
 CELLS = "--space darts --operations max_3x3 identity sep_3x3 --blocks 2 --num-cells 3 --filters 4"
 SEARCHES: Mapping[str, str] = {
@@ -112,7 +113,9 @@ def plain_loop(of: RunConfig) -> dict[str, Tensor]:
     return weights | {strengths_name(gate): value for gate, value in alphas.items()}
 
 
-@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize(
+    "search", [pytest.param(name, marks=LONG) if name == "darts-second" else name for name in SEARCHES]
+)
 def test_sharding_changes_no_bit_and_twenty_steps_are_those_of_a_plain_loop(search: str) -> None:
     words = ("--steps-per-epoch", str(STEPS), "--steps-per-child", str(STEPS))
     with computing_with(1):

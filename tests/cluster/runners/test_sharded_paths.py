@@ -21,6 +21,7 @@ from cluster.search import seeding
 from cluster.search.evaluator import Assignment
 from controller.searcher import Lane, shared_weights_of
 from tests.cluster.runners.first_jobs import first_job
+from tests.lengths import LONG
 
 STEPS = 20
 
@@ -88,7 +89,7 @@ def plain_loop(of: RunConfig) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in weights.items()}
 
 
-@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("search", [pytest.param(name, marks=LONG) if name == "smash" else name for name in SEARCHES])
 def test_twenty_steps_on_one_three_and_twenty_shards_are_those_of_a_plain_loop(search: str) -> None:
     with computing_with(1):
         expected = plain_loop(config(search))
