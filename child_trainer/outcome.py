@@ -178,6 +178,11 @@ class Outcome:
         return cls(curve=(), seconds=0.0, parameters=None, flops=None, seed=seed, failure=failure)
 
     @property
+    def fused(self) -> bool:
+        """Whether it was trained as one network with others."""
+        return FUSED in self.measurements
+
+    @property
     def metric(self) -> float | None:
         """The best validation metric of the last five epochs (spec §1.6), or `None` if there is none or it failed."""
         if not self.curve or self.failure is not None:

@@ -110,8 +110,6 @@ def idle_options(config: RunConfig, arguments: Sequence[str]) -> list[str]:
 def _of_the_run(config: RunConfig) -> Iterator[Idle]:
     if config.local:
         yield WORKERS, "with `--local` the one process trains the children one after another"
-    else:
-        yield ("fuse_seeds",), "only with `--local` are several seeds of a network trained as one"
     if config.task.entry.family == "language":
         yield ("fuse_seeds",), f"the task {config.task.task} trains its networks one by one"
     if not config.objectives.target:

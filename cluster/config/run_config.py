@@ -176,6 +176,12 @@ class RunConfig:
         return self if name == self.searcher else replace(self, searcher=name, searcher_options=None)
 
     @property
+    def fuse_seeds(self) -> int:
+        """Seeds of one network that are trained as one, at most: one where a child takes no time or may be stopped."""
+        alone = self.task.instant or self.stopping.early_stop is not None
+        return 1 if alone else self.topology.fuse_seeds
+
+    @property
     def measure(self) -> Measure:
         """The metric that children are compared by."""
         return self.task.entry.measure

@@ -42,7 +42,7 @@ class Topology:
     """CPU threads that train one child. They are also the cores of its worker. The last bits of a child's curve depend
     on their number, so a resumed run keeps it."""
     fuse_seeds: int = 1
-    """Seeds of one network that are trained as one, at most; with --local, and where that is faster. The last bits of a
+    """Seeds of one network that wait together and are trained as one, at most, where that is faster. The last bits of a
     child's curve depend on it, so a resumed run keeps it."""
     accumulate: int = 1
     """Pushes averaged into one step; the paper's language-model run has 10."""

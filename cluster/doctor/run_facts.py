@@ -18,12 +18,17 @@ RECENT = 32
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenAttempt:
-    """An attempt in progress: its child and number, its worker, and the seconds since its start."""
+    """An attempt in progress: its child and number, its worker, and the seconds since its start.
+
+    Attributes:
+        fused: how many attempts are made as one with it, itself included; together they take the time of so many.
+    """
 
     child_id: int
     number: int
     worker: str
     seconds: float
+    fused: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +135,13 @@ def read_run(folder: RunFolder, config: RunConfig, now: float) -> RunFacts:
 
 def _open_attempts(db: LedgerConnection, now: float) -> tuple[OpenAttempt, ...]:
     return tuple(
-        OpenAttempt(child_id=row.child_id, number=row.number, worker=row.worker, seconds=now - row.started_at)
+        OpenAttempt(
+            child_id=row.child_id,
+            number=row.number,
+            worker=row.worker,
+            seconds=now - row.started_at,
+            fused=row.fused,
+        )
         for row in doctor.open_attempts(db)
     )
 

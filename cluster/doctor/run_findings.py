@@ -151,7 +151,7 @@ def _training(run: RunFacts) -> list[Finding]:
     findings: list[Finding] = []
     threshold_s = DEFAULT_SLOW_S if run.typical_s is None else max(MIN_SLOW_S, SLOW_FACTOR * run.typical_s)
     typical = "none has ended yet" if run.typical_s is None else f"others took {duration(run.typical_s)}"
-    slow = [attempt for attempt in run.open if attempt.seconds > threshold_s]
+    slow = [attempt for attempt in run.open if attempt.seconds > threshold_s * attempt.fused]
     for attempt in slow[:MAX_LISTED_ATTEMPTS]:
         what = f"child {attempt.child_id} has been in training for {duration(attempt.seconds)} on {attempt.worker}"
         remedy = "--child-timeout ends hung children; to end this one, kill the process whose id follows the last colon"

@@ -83,6 +83,7 @@ class Status:
         tests: the looks at the test data, if it is a run of final trainings.
         continues: the runs that it goes on from, each beginning where the one before it ends.
         unknown: what this version of nascluster does not know of the run, a clause each.
+        fused: children in training whose worker trains another one with them as one network.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Status:
     tests: tuple[FinalTest, ...] = ()
     continues: tuple[Continued, ...] = ()
     unknown: tuple[str, ...] = ()
+    fused: int = 0
 
     @property
     def ended(self) -> int:
@@ -166,7 +168,7 @@ class Status:
     @property
     def busy(self) -> int:
         """Workers that are training a child."""
-        return min(self.running, self.workers)
+        return min(max(0, self.running - self.fused), self.workers)
 
     @property
     def seconds_left(self) -> float | None:
@@ -307,7 +309,8 @@ def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: b
         seconds=run.get("seconds_before", 0.0) + alive,
         pace=_pace(db, run.get("started_at", now), run.get("workers", 0), now),
         child_seconds=_child_seconds(folder),
-        oldest_seconds=max((now - start for start in _open_since(db, run.get("started_at", now))), default=None),
+        oldest_seconds=max(_open_seconds(db, run.get("started_at", now), now), default=None),
+        fused=queries.num_fused(db),
         best=queries.best(db),
         supernet=supernet_training(db, FIRST),
         ceilings=config.ceilings,
@@ -369,14 +372,17 @@ def _pace(db: LedgerConnection, started_at: float, workers: int, now: float) -> 
         return None
     if ended >= workers:
         return ended / (now - first)
-    seconds = [*last_durations(db, ended), *(now - start for start in _open_since(db, started_at))]
+    seconds = [*last_durations(db, ended), *_open_seconds(db, started_at, now)]
     mean = sum(seconds) / len(seconds) if seconds else 0.0
     return workers / mean if mean > 0 else ended / (now - first)
 
 
-def _open_since(db: LedgerConnection, started_at: float) -> list[float]:
-    """Return the start times of the children in training that this start of the run has begun."""
-    return [attempt.started_at for attempt in open_attempts(db) if attempt.started_at >= started_at]
+def _open_seconds(db: LedgerConnection, started_at: float, now: float) -> list[float]:
+    """Return how long the children have been in training that this start of the run has begun.
+
+    Of those that are trained as one each has its share, as in the durations of those that have ended.
+    """
+    return [(now - one.started_at) / one.fused for one in open_attempts(db) if one.started_at >= started_at]
 
 
 def _child_seconds(folder: RunFolder) -> float | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from child_trainer.outcome import Cause, Outcome
+from cluster.pool.lack_of_memory import memory_lacked, memory_lacked_in
 from cluster.search.records import LOCAL_WORKER, Attempt, Verdict
 
 MAX_PREEMPTIONS = 100
@@ -65,6 +66,8 @@ class AttemptHistory:
         lost_alone: how many of those were made alone, see `MAX_LOST_ALONE`.
         out_of_memory_at: the largest part of a GPU in which an attempt ran out of memory and was followed by one in a
             larger part; 0 if none did. Such attempts are not among `retried`.
+        too_large_as_one: an attempt as one network with other seeds ran out of memory, and was followed by one alone.
+            Such an attempt is not among `retried`.
     """
 
     outcome: Outcome | None = None
@@ -72,6 +75,7 @@ class AttemptHistory:
     lost: int = 0
     lost_alone: int = 0
     out_of_memory_at: float = 0.0
+    too_large_as_one: bool = False
 
     @property
     def preemptions(self) -> int:
@@ -88,13 +92,32 @@ class AttemptHistory:
         """Whether the child may be what ends the run, and must be trained alone."""
         return self.lost >= ISOLATE_AFTER_LOST
 
-    def after_retry(self, cause: Cause) -> "AttemptHistory":
-        """Return the history with one more attempt, which failed for `cause` and is followed by another."""
-        return replace(self, retried=(*self.retried, cause), lost=0, lost_alone=0)
+    @property
+    def alone(self) -> bool:
+        """Whether the child must not be trained as one network with other seeds.
 
-    def after_small_share(self, share: float) -> "AttemptHistory":
-        """Return the history with one more attempt, which ran out of memory in this part of a GPU."""
-        return replace(self, out_of_memory_at=max(self.out_of_memory_at, share), lost=0, lost_alone=0)
+        One that has failed may be what is wrong with all of them. Children that were lost together get a last attempt
+        alone, which says whose fault it is.
+        """
+        failed = bool(self.failures) or self.too_large_as_one or self.out_of_memory_at > 0
+        return failed or self.isolated or self.lost_alone >= MAX_LOST_ALONE - 1
+
+    def after_failure(self, failed: Outcome, share: float | None = None) -> "AttemptHistory":
+        """Return the history with one more attempt, which failed and is followed by another.
+
+        Args:
+            failed: what it gave.
+            share: the part of a GPU that it had, where the pool decides that.
+        """
+        assert failed.failure is not None
+        known = replace(self, lost=0, lost_alone=0)
+        match memory_lacked(failed.failure.cause, share, fused=failed.fused):
+            case "as one":
+                return replace(known, too_large_as_one=True)
+            case "in a part":
+                return replace(known, out_of_memory_at=max(self.out_of_memory_at, share or 0.0))
+            case None:
+                return replace(known, retried=(*self.retried, failed.failure.cause))
 
 
 def attempt_history(attempts: Sequence[Attempt]) -> AttemptHistory:
@@ -103,26 +126,15 @@ def attempt_history(attempts: Sequence[Attempt]) -> AttemptHistory:
     lost = list(itertools.takewhile(lambda attempt: attempt.verdict == Verdict.LOST, reversed(ended)))[::-1]
     alone = [a.worker == LOCAL_WORKER or number >= ISOLATE_AFTER_LOST for number, a in enumerate(lost)]
     failed = [a for a in attempts if a.cause and a.verdict != Verdict.OUTCOME]
-    small = [a.gpu.share for a in failed if a.gpu and a.cause and needs_larger_share(a.cause, a.gpu.share)]
+    lacked = [(a, memory_lacked_in(a)) for a in failed]
     return AttemptHistory(
         outcome=next((a.outcome for a in attempts if a.verdict == Verdict.OUTCOME), None),
-        retried=tuple(
-            a.cause for a in failed if a.cause and not needs_larger_share(a.cause, a.gpu.share if a.gpu else None)
-        ),
+        retried=tuple(a.cause for a, what in lacked if a.cause and what is None),
         lost=len(lost),
         lost_alone=sum(alone),
-        out_of_memory_at=max(small, default=0.0),
+        out_of_memory_at=max((a.gpu.share for a, what in lacked if a.gpu and what == "in a part"), default=0.0),
+        too_large_as_one=any(what == "as one" for _, what in lacked),
     )
-
-
-def needs_larger_share(cause: Cause, share: float | None) -> bool:
-    """Return whether a failure was a lack of memory in a part of a GPU, so that the child gets a larger part.
-
-    Args:
-        cause: of the failure.
-        share: the part that the attempt had; `None` if the pool gave it none.
-    """
-    return cause == Cause.OUT_OF_MEMORY and share is not None and share < 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +209,8 @@ def next_attempt(
     1. A child with an outcome keeps it.
     2. An attempt that did not fail gives the outcome.
     3. A preemption that the run itself requested, as it is to stop, is always followed by another attempt.
-    4. A lack of memory in a part of a GPU is followed by an attempt in a larger part; it does not count as a failure.
+    4. A lack of memory as one network with other seeds is followed by an attempt alone, and one in a part of a GPU by
+       an attempt in a larger part; neither counts as a failure.
     5. Any other failure is followed by another attempt if the policy retries its cause and attempts are left; else it
        is the outcome.
     6. A child that was lost alone `MAX_LOST_ALONE` times in a row fails permanently, as `crashed`.
@@ -220,17 +233,25 @@ def next_attempt(
             return Settled(ended)
         cause = ended.failure.cause
         requested = preempt_requested and cause == Cause.PREEMPTED
-        if gpu_share is not None and needs_larger_share(cause, gpu_share):
-            history = history.after_small_share(gpu_share)
-        elif requested or policy.retries(cause, history):
-            history = history.after_retry(cause)
-        else:
+        lacked = memory_lacked(cause, gpu_share, fused=ended.fused)
+        if lacked is None and not requested and not policy.retries(cause, history):
             return Settled(ended)
+        history = history.after_failure(ended, gpu_share)
     if history.lost_alone >= MAX_LOST_ALONE:
         message = f"the run died during {history.lost} consecutive attempts at the child"
         return Settled(Outcome.failed(Cause.CRASHED, message, seed=seed))
     size = policy.batch_size(batch_size, history)
     return Train(None if size == batch_size else size)
+
+
+def may_be_fused(step: Train | Settled, history: AttemptHistory) -> bool:
+    """Return whether a child is trained again, and its attempt may be made as one with those at other seeds.
+
+    Args:
+        step: what follows for the child.
+        history: its attempts so far.
+    """
+    return isinstance(step, Train) and step.batch_size is None and not history.alone
 
 
 def parse_failure_policy(text: str) -> dict[Cause, FailureAction]:

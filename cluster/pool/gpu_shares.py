@@ -158,7 +158,9 @@ def assign_to_gpus(
         there.remove(worker)
         use = GpuUse(gpu=gpu.name, share=shares[gpu], predicted_bytes=predicted)
         limit = sharing.limit_bytes(gpu, use.share)
-        begun.append(Begin(slot=worker.slot, child_id=child.child_id, gpu=use, gpu_limit_bytes=limit))
+        begun.append(
+            Begin(slot=worker.slot, child_id=child.child_id, gpu=use, gpu_limit_bytes=limit, others=child.others)
+        )
         free[gpu] -= use.share
         if not there or free[gpu] < 1.0 / sharing.workers - TOLERANCE:
             del free[gpu]

@@ -8,10 +8,14 @@ A child on its way from the searcher to a worker, and what wraps it:
       -> TrainingOrder    an attempt's key, a worker's process and the batch size, from the pool    protocol.py
       -> Attempt   the order at a slot from a time on, in the ledger; ended by an outcome and a verdict    records.py
 
+With `--fuse-seeds` an order may have several children: seeds of one architecture that waited at the same time, and that
+a worker trains as one network. The attempts at them begin and end together, and each child has its own outcome.
+
 The pool's parts:
 
     pool.py             sends orders to workers, and carries out what the pure parts decide
     backlog.py          the children that wait or are in training
+    seed_groups.py      which of them are trained as one network (pure)
     failure_policy.py   what follows an attempt: another one, or the child's outcome (pure)
     supervision.py      which worker gets which child, and which worker hangs (pure)
     gpu_shares.py       which part of which GPU a child gets, where that is not the same for all (pure)
@@ -28,12 +32,14 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from child_trainer.outcome import Cause, Outcome
 from cluster.pool.background_tasks import RETRY_DELAY_S, Tasks, first_results, next_poll
-from cluster.pool.backlog import Backlog, NewChildren
+from cluster.pool.backlog import Backlog
 from cluster.pool.child_weights import LostWeights
 from cluster.pool.gpu_shares import GpuSharing, MemoryUses, assign_to_gpus, memory_uses
+from cluster.pool.new_children import NewChildren
 from cluster.pool.protocol import (
     CallLost,
     Collected,
+    FusionRefused,
     NotStarted,
     NoWorkers,
     PoolLedger,
@@ -51,6 +57,7 @@ from cluster.pool.supervision import (
     PoolOptions,
     Preempt,
     Restart,
+    Waiting,
     WorkerAction,
     WorkerState,
     assign,
@@ -62,7 +69,7 @@ from cluster.pool.supervision import (
     watch,
 )
 from cluster.search.evaluator import Assignment
-from cluster.search.records import Attempt, Verdict
+from cluster.search.records import Attempt, AttemptEnd, Verdict, key_of_all
 
 
 class Pool:
@@ -102,6 +109,7 @@ class Pool:
             on_waiting=self._assign,
             on_settled=group.forget,
             on_trained=self._learn_memory,
+            fuse_seeds=options.fuse_seeds,
         )
         self._sharing = GpuSharing(options.workers_per_gpu) if options.workers_per_gpu else None
         self._memory = MemoryUses()
@@ -109,7 +117,9 @@ class Pool:
         self._stopping = self._gives_back = self._shortage_reported = self._ever_up = False
         self._opening: asyncio.Task[None] | None = None
         self._tasks = Tasks(on_error=self._news.put_nowait)
-        self._concluding: dict[str, asyncio.Task[None]] = {}  # of attempts that the pool itself ends, by their keys
+        # Of attempts that the pool itself ends, by the keys of their orders.
+        self._concluding: dict[str, asyncio.Task[None]] = {}
+        self._refusals: set[str] = set()  # why seeds are trained alone, as far as it was reported
 
     async def opened(self) -> None:
         """Load, once, what is known of the workers and their attempts; every call awaits it."""
@@ -121,7 +131,8 @@ class Pool:
         """Return the child's outcome: trained on the next idle worker, or as the ledger already has it."""
         await self.opened()
         # A caller that dies must not cancel the training: its successor requests the same child.
-        return await asyncio.shield(await self._backlog.request(assignment))
+        (result,) = await self._backlog.request([assignment])
+        return await asyncio.shield(result)
 
     async def collect(self, assignments: Sequence[Assignment], known: Collection[int] = ()) -> Collected:
         """Do `evaluate` for several children, and return as soon as some have their outcomes; see `Collected`.
@@ -133,7 +144,7 @@ class Pool:
             known: the ids of further ones, whose assignments the pool has from earlier calls.
         """
         await self.opened()
-        requested = await asyncio.gather(*(self._backlog.request(assignment) for assignment in assignments))
+        requested = await self._backlog.request(assignments)
         results = {assignment.child_id: result for assignment, result in zip(assignments, requested, strict=True)}
         found = {child_id: self._backlog.requested(child_id) for child_id in known}
         results |= {child_id: result for child_id, result in found.items() if result is not None}
@@ -142,17 +153,16 @@ class Pool:
         return Collected(ended=tuple(ended), unknown=unknown)
 
     async def beat(self, slot: int, place: str, key: str | None) -> bool:
-        """Accept a worker's heartbeat; return whether it must give back the child of the attempt `key`."""
+        """Accept a worker's heartbeat; return whether it must give back the children of the order `key`."""
         await self.opened()
         worker = self._workers.get(slot)
         if worker is None:
             return False
-        attempt = worker.attempt
-        if place == worker.place or (attempt is not None and place == attempt.worker):
+        if place == worker.place or (worker.attempts and place == worker.attempts[0].worker):
             worker.heard_at = self._clock()
         elif worker.slot in self._idle and place not in worker.ended:
             self._request_report(worker)  # its process ended while it was idle, and this is the next one
-        return key is not None and (worker.preempt_requested or attempt is None or attempt.key != key)
+        return key is not None and (worker.preempt_requested or worker.key != key)
 
     async def grow(self, slots: int, again: Collection[int] = ()) -> WorkerCensus:
         """Raise the number of workers to `slots`; those of the slots in `again`, which were lost, have been replaced.
@@ -177,7 +187,7 @@ class Pool:
         self._stopping = True
         self._gives_back |= give_back
         self._watch()
-        while self._backlog.settling or self._concluding or any(w.attempt for w in self._workers.values()):
+        while self._backlog.settling or self._concluding or any(w.attempts for w in self._workers.values()):
             if self._tasks.failure:
                 raise self._tasks.failure
             await asyncio.sleep(RETRY_DELAY_S)
@@ -202,32 +212,32 @@ class Pool:
             self._memory = memory_uses(await self._ledger.memory_uses())
         last, running = await asyncio.gather(self._ledger.last_child(), self._ledger.running())
         self._backlog.new = NewChildren(last)
-        for attempt in sorted(running, key=lambda attempt: attempt.started_at):
-            await self._backlog.resume(attempt)
+        for attempts in _by_order(running):
+            await self._backlog.resume(attempts)
             # A worker that was added after the start is unknown until the next call of `grow`.
-            worker = self._workers.setdefault(attempt.slot, WorkerState(slot=attempt.slot))
-            if worker.attempt is not None:  # a slot has one attempt: the end of the older one cannot be known any more
-                await self._backlog.void(worker.attempt, Verdict.LOST)
-            worker.attempt, worker.last_place, worker.gpu_use = attempt, attempt.worker, attempt.gpu
+            worker = self._workers.setdefault(attempts[0].slot, WorkerState(slot=attempts[0].slot))
+            if worker.attempts:  # a slot has one order: the end of the older one cannot be known any more
+                await self._backlog.void(worker.attempts, Verdict.LOST)
+            worker.attempts, worker.last_place, worker.gpu_use = attempts, attempts[0].worker, attempts[0].gpu
         for worker in self._workers.values():
             worker.heard_at = self._clock()
             self._request_report(worker)
         self._tasks.start(self._keep_watch())
 
     def _assign(self) -> None:
-        waiting, nodes = self._backlog.waiting, self._nodes
-        if self._idle and waiting and not self._stopping:
+        if self._idle and self._backlog.waiting and not self._stopping:
+            waiting, nodes = self._backlog.groups(), self._nodes
             if self._sharing:
-                self._assign_to_gpus(self._sharing)
+                self._assign_to_gpus(list(waiting.values()), self._sharing)
                 return
             for begin in assign(candidates(self._idle, waiting, nodes), waiting.values(), nodes, living=self._living):
                 self._begin(begin)
 
-    def _assign_to_gpus(self, sharing: GpuSharing) -> None:
+    def _assign_to_gpus(self, waiting: Sequence[Waiting], sharing: GpuSharing) -> None:
         in_use: dict[str, float] = {}
         for use in [worker.gpu_use for worker in self._workers.values() if worker.gpu_use]:
             in_use[use.gpu] = in_use.get(use.gpu, 0.0) + use.share
-        idle, waiting = list(self._idle.values()), list(self._backlog.waiting.values())
+        idle = list(self._idle.values())
         for begin in assign_to_gpus(idle, waiting, self._nodes, in_use, sharing, self._memory.correction()):
             self._begin(begin)
 
@@ -243,42 +253,50 @@ class Pool:
         assert worker.place is not None
         order = self._backlog.hand_out(begin, self._new_key(), worker.place)
         worker.gpu_use = begin.gpu
-        attempt = order.attempt(worker.slot, self._clock())
-        worker.attempt, worker.preempt_requested, worker.heard_at = attempt, False, attempt.started_at
-        self._tasks.start(self._run(worker, attempt, order))
+        worker.attempts = attempts = order.attempts(worker.slot, now := self._clock())
+        worker.preempt_requested, worker.heard_at = False, now
+        self._tasks.start(self._run(worker, attempts, order))
 
-    async def _run(self, worker: WorkerState, attempt: Attempt, order: TrainingOrder) -> None:
-        await self._ledger.start(attempt)
-        if worker.attempt is attempt:
+    async def _run(self, worker: WorkerState, attempts: tuple[Attempt, ...], order: TrainingOrder) -> None:
+        await self._ledger.start(attempts)
+        if worker.attempts is attempts:
             try:
-                outcome = await self._group.train(worker.slot, order)
+                outcomes = await self._group.train(worker.slot, order)
             except CallLost:
-                pass  # the worker's report settles the attempt
-            except NotStarted:
-                await self._backlog.void(attempt)
-                if worker.attempt is attempt:
-                    worker.attempt = None
+                pass  # the worker's report settles the attempts
+            except NotStarted as error:
+                if isinstance(error, FusionRefused):
+                    self._train_alone(order.assignment, str(error))
+                await self._backlog.void(attempts)
+                if worker.attempts is attempts:
+                    worker.attempts = ()
             except LostWeights:
                 # An attempt that was given up may come too late: its child has ended, and the weights were removed.
-                if worker.attempt is attempt:
+                if worker.attempts is attempts:
                     # The run ends with this error, and the child may begin when it is resumed.
                     self._stopping = True
-                    await self._backlog.void(attempt)
+                    await self._backlog.void(attempts)
                     raise
             else:
-                await self._backlog.conclude(attempt, outcome, preempt_requested=worker.preempt_requested)
-                if worker.attempt is attempt:
-                    self._free(worker, outcome)
+                await self._backlog.conclude(attempts, outcomes, preempt_requested=worker.preempt_requested)
+                if worker.attempts is attempts:
+                    self._free(worker, outcomes)
                     return
         await self._enlist(worker)
 
-    def _free(self, worker: WorkerState, outcome: Outcome) -> None:
-        """Free a worker that has returned its attempt's outcome for another child."""
-        worker.trained += 1
+    def _train_alone(self, assignment: Assignment, reason: str) -> None:
+        self._backlog.train_alone(assignment)
+        if reason not in self._refusals:
+            self._refusals.add(reason)
+            self._news.put_nowait(f"`--fuse-seeds` trains no seeds of a network as one: {reason}.")
+
+    def _free(self, worker: WorkerState, outcomes: Sequence[Outcome]) -> None:
+        """Free a worker that has returned its attempts' outcomes for another child."""
+        worker.trained += len(outcomes)
         worker.restart_reason = restart_reason_after(
-            outcome, preempt_requested=worker.preempt_requested, renew_crashed=self._options.renew_crashed
+            outcomes, preempt_requested=worker.preempt_requested, renew_crashed=self._options.renew_crashed
         )
-        worker.attempt, worker.preempt_requested = None, False
+        worker.attempts, worker.preempt_requested = (), False
         self._use(worker)
 
     def _use(self, worker: WorkerState) -> None:
@@ -296,7 +314,7 @@ class Pool:
         self._tasks.start(self._enlist(worker))
 
     async def _enlist(self, worker: WorkerState) -> None:
-        """Wait for the worker's report, settle the attempt that it may have ended by, and use the worker."""
+        """Wait for the worker's report, settle the attempts that it may have ended by, and use the worker."""
         worker.place = None
         while True:
             try:
@@ -304,13 +322,13 @@ class Pool:
             except WorkerLost as error:
                 await self._lose(worker, str(error))
                 return
-            attempt = worker.attempt
-            if attempt is not None:
-                await self._settle_lost_call(worker, attempt, report)
-            if report.key and (attempt is None or attempt.key != report.key):
+            key = worker.key
+            if attempts := worker.attempts:
+                await self._settle_lost_call(worker, attempts, report)
+            if report.key and report.key != key:
                 if concluding := self._concluding.get(report.key):
                     await concluding  # if the late outcome were recorded first, the child would never be retried
-                await self._ledger.end_attempt(report.key, report.outcome, Verdict.LATE)
+                await self._ledger.end([AttemptEnd(*late, Verdict.LATE) for late in report.by_key()])
             if report.place not in worker.ended:
                 break
             await asyncio.sleep(RETRY_DELAY_S)  # the report came from a process that is being ended
@@ -318,25 +336,25 @@ class Pool:
             worker.ended.append(worker.last_place)
         worker.place = worker.last_place = report.place
         worker.node, worker.trained, worker.gpu = report.node, report.trained, report.gpu
-        worker.attempt, worker.preempt_requested, worker.restart_reason, worker.abandoned_at = None, False, None, None
+        worker.attempts, worker.preempt_requested, worker.restart_reason, worker.abandoned_at = (), False, None, None
         self._ever_up = True
         self._use(worker)
 
-    async def _settle_lost_call(self, worker: WorkerState, attempt: Attempt, report: Report) -> None:
-        outcome = outcome_of_lost_call(report, attempt, await self._cause_of_exit(worker))
-        if outcome is None:
-            await self._backlog.void(attempt)
+    async def _settle_lost_call(self, worker: WorkerState, attempts: tuple[Attempt, ...], report: Report) -> None:
+        cause = await self._cause_of_exit(worker)
+        found = [outcome_of_lost_call(report, attempt, cause) for attempt in attempts]
+        if outcomes := [outcome for outcome in found if outcome is not None]:  # all have one, or none has
+            await self._backlog.conclude(attempts, outcomes)
         else:
-            await self._backlog.conclude(attempt, outcome)
-        if worker.attempt is attempt:
-            worker.attempt = None
+            await self._backlog.void(attempts)
+        if worker.attempts is attempts:
+            worker.attempts = ()
 
     async def _lose(self, worker: WorkerState, reason: str) -> None:
         self._workers.pop(worker.slot, None)
-        if worker.attempt is not None:
+        if attempts := worker.attempts:
             cause = await self._cause_of_exit(worker)
-            outcome = Outcome.failed(cause, reason, seed=worker.attempt.seed)
-            await self._backlog.conclude(worker.attempt, outcome)
+            await self._backlog.conclude(attempts, _failed(attempts, cause, reason))
         last = NoWorkers(f"no worker is left; the last one reported: {reason}")
         others_expected = self._workers or (self._options.replaced and self._ever_up)
         self._news.put_nowait(f"A worker is lost: {reason}" if others_expected else last)
@@ -363,27 +381,39 @@ class Pool:
 
     def _carry_out(self, action: WorkerAction) -> None:
         worker = self._workers[action.slot]
-        attempt = worker.attempt
+        attempts, key = worker.attempts, worker.key
         match action:
             case Preempt():
                 worker.preempt_requested = True
             case Abandon():
-                worker.attempt, worker.abandoned_at = None, self._clock()
+                worker.attempts, worker.abandoned_at = (), self._clock()
             case Restart():
                 self._restart(action)
-        if attempt is not None and not isinstance(action, Preempt) and action.cause is not None:
-            outcome = Outcome.failed(action.cause, action.reason, seed=attempt.seed)
-            concluding = self._concluding[attempt.key] = self._tasks.start(self._backlog.conclude(attempt, outcome))
-            concluding.add_done_callback(lambda _: self._concluding.pop(attempt.key))
+        if key is not None and not isinstance(action, Preempt) and action.cause is not None:
+            ends = self._backlog.conclude(attempts, _failed(attempts, action.cause, action.reason))
+            concluding = self._concluding[key] = self._tasks.start(ends)
+            concluding.add_done_callback(lambda _: self._concluding.pop(key))
 
     def _restart(self, action: Restart) -> None:
         """End the worker's process; a task that waits for its report, or a new one, enlists the next process."""
         worker = self._workers[action.slot]
-        waited_for = worker.attempt is not None or worker.place is None
+        waited_for = bool(worker.attempts) or worker.place is None
         assert worker.last_place is not None
         worker.ended.append(worker.last_place)
-        worker.attempt, worker.place, worker.abandoned_at = None, None, None
+        worker.attempts, worker.place, worker.abandoned_at = (), None, None
         self._idle.pop(worker.slot, None)
         self._tasks.start(self._group.restart(worker.slot, worker.last_place))
         if not waited_for:
             self._request_report(worker)
+
+
+def _by_order(attempts: Sequence[Attempt]) -> list[tuple[Attempt, ...]]:
+    """Return attempts that have not ended, the oldest first, those of an order together."""
+    orders: dict[str, list[Attempt]] = {}
+    for attempt in sorted(attempts, key=lambda attempt: attempt.started_at):
+        orders.setdefault(key_of_all(attempt.key), []).append(attempt)
+    return [tuple(order) for order in orders.values()]
+
+
+def _failed(attempts: Sequence[Attempt], cause: Cause, reason: str) -> list[Outcome]:
+    return [Outcome.failed(cause, reason, seed=attempt.seed) for attempt in attempts]

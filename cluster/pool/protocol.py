@@ -1,26 +1,27 @@
 """The messages between the pool and its workers, and the protocols of what the pool uses. Standard library only."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from child_trainer.outcome import Cause, Outcome
 from cluster.pool.supervision import Gpu, Nodes
 from cluster.search.evaluator import Assignment
-from cluster.search.records import Attempt, GpuUse, Verdict
+from cluster.search.records import Attempt, AttemptEnd, GpuUse, fused_key, key_of_all
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingOrder:
-    """An order to a worker: one attempt at a child.
+    """An order to a worker: one attempt at a child, or at several seeds of one architecture as one network.
 
     Attributes:
-        key: names the attempt.
+        key: names the attempt, and of several the first; see `cluster.search.records.fused_key`.
         place: the process that the order is for; another process at the same slot refuses it.
-        assignment: the child.
+        assignment: the child, and of several the first.
         batch_size: replaces the budget's, unless `None`.
-        gpu: what the attempt has of a GPU, where the pool decides that.
+        gpu: what the training has of a GPU, where the pool decides that.
         gpu_limit_bytes: memory that the process may allocate there; `None`: as much as there is.
+        others: the other children that are trained as one network with the first.
     """
 
     key: str
@@ -29,18 +30,27 @@ class TrainingOrder:
     batch_size: int | None
     gpu: GpuUse | None = None
     gpu_limit_bytes: int | None = None
+    others: tuple[Assignment, ...] = ()
 
-    def attempt(self, slot: int, now: float) -> Attempt:
-        """Return the attempt that the worker of this slot makes from the Unix time `now` on."""
-        return Attempt(
-            child_id=self.assignment.child_id,
-            seed=self.assignment.seed,
-            key=self.key,
-            slot=slot,
-            worker=self.place,
-            batch_size=self.batch_size,
-            started_at=now,
-            gpu=self.gpu,
+    @property
+    def assignments(self) -> tuple[Assignment, ...]:
+        """All children of the order."""
+        return (self.assignment, *self.others)
+
+    def attempts(self, slot: int, now: float) -> tuple[Attempt, ...]:
+        """Return the attempts that the worker of this slot makes from the Unix time `now` on, one at each child."""
+        return tuple(
+            Attempt(
+                child_id=assignment.child_id,
+                seed=assignment.seed,
+                key=fused_key(self.key, place),
+                slot=slot,
+                worker=self.place,
+                batch_size=self.batch_size,
+                started_at=now,
+                gpu=self.gpu and replace(self.gpu, predicted_bytes=assignment.gpu_bytes),
+            )
+            for place, assignment in enumerate(self.assignments)
         )
 
 
@@ -50,7 +60,7 @@ class ProcessExit:
 
     Attributes:
         place: the process.
-        key: the last attempt that it started, or `None` if it started none.
+        key: of the last order that it started, or `None` if it started none.
         message: the stack that Python wrote of a fault; empty if there is none.
     """
 
@@ -67,7 +77,8 @@ class Report:
         place: its process, under a name that no other process has.
         node: the id of its node.
         trained: how many children it has trained since the process started.
-        key, outcome: its last attempt and what that gave; `None` before the first.
+        key, outcomes: of its last order, and what the attempt at each of its children gave; `None` and nothing before
+            the first.
         previous_exit: of the process before it at the same slot on the same node, or `None` if none is known.
         gpu: that it trains on, where children get parts of one.
     """
@@ -76,9 +87,14 @@ class Report:
     node: str
     trained: int
     key: str | None = None
-    outcome: Outcome | None = None
+    outcomes: tuple[Outcome, ...] = ()
     previous_exit: ProcessExit | None = None
     gpu: Gpu | None = None
+
+    def by_key(self) -> Iterator[tuple[str, Outcome]]:
+        """Yield the key of each attempt of its last order, and what it gave."""
+        for place, outcome in enumerate(self.outcomes):
+            yield fused_key(self.key or "", place), outcome
 
 
 def outcome_of_lost_call(report: Report, attempt: Attempt, cause: Cause) -> Outcome | None:
@@ -90,9 +106,9 @@ def outcome_of_lost_call(report: Report, attempt: Attempt, cause: Cause) -> Outc
         cause: why the child failed if the process exited during the attempt.
     """
     if report.place == attempt.worker:
-        return report.outcome if report.key == attempt.key else None
+        return dict(report.by_key()).get(attempt.key)
     known = report.previous_exit if report.previous_exit and report.previous_exit.place == attempt.worker else None
-    if known and known.key != attempt.key:
+    if known and known.key != key_of_all(attempt.key):
         return None  # the process had exited before the order came
     return Outcome.failed(cause, _exit_message(attempt.worker, known.message if known else ""), seed=attempt.seed)
 
@@ -146,6 +162,10 @@ class NotStarted(Exception):
     """An order to a process that has exited; the one in its place has not started the attempt."""
 
 
+class FusionRefused(NotStarted):
+    """An order to train several seeds as one, of which each is to be trained alone; the argument says why."""
+
+
 class WorkerGroup(Protocol):
     """The workers, by slot, as the pool calls them."""
 
@@ -157,8 +177,12 @@ class WorkerGroup(Protocol):
         """
         ...
 
-    async def train(self, slot: int, order: TrainingOrder) -> Outcome:
-        """Have the worker train a child; raises `CallLost`, `NotStarted` or `LostWeights`."""
+    async def train(self, slot: int, order: TrainingOrder) -> Sequence[Outcome]:
+        """Have the worker train a child, or several as one, and return the outcome of each.
+
+        Raises:
+            CallLost, NotStarted, FusionRefused, LostWeights: nothing has come of it.
+        """
         ...
 
     async def restart(self, slot: int, place: str) -> None:
@@ -193,14 +217,18 @@ class PoolLedger(Protocol):
         """Return what trainings were predicted to take of a GPU's memory and what they took, in bytes."""
         ...
 
-    async def start(self, attempt: Attempt) -> None:
-        """Record that the attempt begins, durably."""
+    async def start(self, attempts: Sequence[Attempt]) -> None:
+        """Record that an attempt begins, or several that are made as one, durably and all together."""
         ...
 
-    async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict, *, can_wait: bool = False) -> bool:
-        """Record what an attempt gave, durably, and return whether this was the first record of its end.
+    async def end(self, ends: Sequence[AttemptEnd], *, can_wait: bool = False) -> Sequence[bool]:
+        """Record what an attempt gave, or several that were made as one, durably and all together.
 
-        With `can_wait` the record may wait a moment, to share a message with others.
+        Several share their time, see `AttemptLedger.share_time`. With `can_wait` the record may wait a moment, to share
+        a message with others.
+
+        Returns:
+            For each whether this was the first record of its end.
         """
         ...
 

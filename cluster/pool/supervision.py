@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from child_trainer.outcome import Cause, Outcome
 from cluster.formatting import counted
 from cluster.pool.failure_policy import FailurePolicy
-from cluster.search.records import Attempt, GpuUse
+from cluster.search.records import Attempt, GpuUse, key_of_all
 
 MAX_ENDED_PROCESSES = 16
 """Ended processes of one worker whose names are kept: far more than may still send messages at the same time."""
@@ -28,7 +28,8 @@ class Rules:
     """The limits that workers are held to.
 
     Attributes:
-        child_timeout_s: seconds that one attempt may take, or `None` for no limit.
+        child_timeout_s: seconds that one attempt may take, or `None` for no limit. Several that are made as one may
+            together take as long as one after another.
         heartbeat_timeout_s: seconds without a heartbeat after which a busy worker times out.
         recycle_after: children after which a worker's process is restarted, or `None` for never.
         checkpoints: children save their state, so that they can be preempted at any time.
@@ -52,6 +53,7 @@ class PoolOptions:
         replaced: lost workers are replaced by the pool's caller.
         workers_per_gpu: that share each GPU, where a child gets a part of one by what it needs; `None`: each worker
             has the run's GPUs for each child.
+        fuse_seeds: seeds of one architecture that are trained as one network, at most.
     """
 
     rules: Rules
@@ -60,6 +62,7 @@ class PoolOptions:
     renew_crashed: bool = False
     replaced: bool = False
     workers_per_gpu: int | None = None
+    fuse_seeds: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class WorkerState:
         slot: its number in the run, which all its processes share.
         place: its process, or `None` while none has reported.
         node: the node where that process runs or ran.
-        attempt: the attempt that it makes, or that it made when it last sent anything.
+        attempts: that it makes, or that it made when it last sent anything: one, or several that are made as one.
         heard_at: when it last sent a heartbeat.
         trained: children since its process started.
         restart_reason: why its process must be restarted before it gets another child.
@@ -99,7 +102,7 @@ class WorkerState:
     slot: int
     place: str | None = None
     node: str | None = None
-    attempt: Attempt | None = None
+    attempts: tuple[Attempt, ...] = ()
     heard_at: float = 0.0
     trained: int = 0
     restart_reason: str | None = None
@@ -109,6 +112,11 @@ class WorkerState:
     abandoned_at: float | None = None
     gpu: Gpu | None = None
     gpu_use: GpuUse | None = None
+
+    @property
+    def key(self) -> str | None:
+        """The key of its order; `None` if it has none."""
+        return key_of_all(self.attempts[0].key) if self.attempts else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,41 +129,45 @@ class Nodes:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Waiting:
-    """A child that waits for a worker.
+    """A child that waits for a worker, or several that are to be trained as one network.
 
     Attributes:
-        child_id: the child's id.
-        avoid: the slots at which it has failed already.
-        gpu_bytes: see `Assignment`.
+        child_id: the child's id, and of several the first one's.
+        avoid: the slots at which it has failed already, or any of them has.
+        gpu_bytes: see `Assignment`; of several the sum.
         out_of_memory_at: see `AttemptHistory`.
+        others: the ids of the others.
     """
 
     child_id: int
     avoid: frozenset[int] = frozenset()
     gpu_bytes: int | None = None
     out_of_memory_at: float = 0.0
+    others: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Begin:
-    """Have the worker train the child.
+    """Have the worker train the child, or several as one.
 
     Attributes:
         slot: the worker's.
-        child_id: the child's id.
+        child_id: the child's id, and of several the first one's.
         gpu: what it gets of the worker's GPU, where that is decided for each child.
         gpu_limit_bytes: memory that its process may allocate there.
+        others: the ids of the others.
     """
 
     slot: int
     child_id: int
     gpu: GpuUse | None = None
     gpu_limit_bytes: int | None = None
+    others: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Restart:
-    """End the worker's process; its attempt has failed for `cause`."""
+    """End the worker's process; its attempts have failed for `cause`."""
 
     slot: int
     cause: Cause | None
@@ -164,7 +176,7 @@ class Restart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Abandon:
-    """Stop waiting for the worker's report; its attempt has failed for `cause`."""
+    """Stop waiting for the worker's report; its attempts have failed for `cause`."""
 
     slot: int
     cause: Cause
@@ -230,10 +242,10 @@ def assign(
             left.append(child)
         else:
             del free[slot]
-            begun.append(Begin(slot=slot, child_id=child.child_id))
+            begun.append(Begin(slot=slot, child_id=child.child_id, others=child.others))
     # A worker at which a child has failed is better than none.
-    begun += [Begin(slot=slot, child_id=child.child_id) for slot, child in zip(free, left, strict=False)]
-    return begun
+    rest = zip(free, left, strict=False)
+    return begun + [Begin(slot=slot, child_id=child.child_id, others=child.others) for slot, child in rest]
 
 
 def candidates(idle: Mapping[int, WorkerState], waiting: Mapping[int, Waiting], nodes: Nodes) -> list[WorkerState]:
@@ -248,18 +260,18 @@ def candidates(idle: Mapping[int, WorkerState], waiting: Mapping[int, Waiting], 
     return list(itertools.islice((w for w in idle.values() if w.node not in nodes.draining), most))
 
 
-def restart_reason_after(outcome: Outcome, *, preempt_requested: bool, renew_crashed: bool) -> str | None:
-    """Return why the process that gave this outcome must not train another child, or `None` if it may.
+def restart_reason_after(outcomes: Iterable[Outcome], *, preempt_requested: bool, renew_crashed: bool) -> str | None:
+    """Return why the process that gave these outcomes must not train another child, or `None` if it may.
 
     Args:
-        outcome: the child's.
+        outcomes: the child's, or those of several that were trained as one.
         preempt_requested: the pool had asked for the child back.
         renew_crashed: see `PoolOptions`.
     """
-    cause = outcome.failure and outcome.failure.cause
-    if cause == Cause.CRASHED and renew_crashed:
+    causes = {outcome.failure.cause for outcome in outcomes if outcome.failure}
+    if Cause.CRASHED in causes and renew_crashed:
         return "its GPU may be unusable after a crash"
-    if cause == Cause.PREEMPTED and not preempt_requested:
+    if Cause.PREEMPTED in causes and not preempt_requested:
         return "its process was told to end"
     return None
 
@@ -310,21 +322,22 @@ def _overdue(now: float, worker: WorkerState, rules: Rules) -> str | None:
 
 
 def _action(now: float, worker: WorkerState, nodes: Nodes, rules: Rules, stopping: bool) -> WorkerAction | None:
-    attempt, slot = worker.attempt, worker.slot
-    if attempt is None:
+    attempts, slot = worker.attempts, worker.slot
+    if not attempts:
         reason = restart_reason(worker, rules) if worker.place is not None else _overdue(now, worker, rules)
         return Restart(slot=slot, cause=None, reason=reason) if reason else None
-    seconds, silent = now - attempt.started_at, now - worker.heard_at
-    if rules.child_timeout_s is not None and seconds > rules.child_timeout_s:
-        reason = f"the attempt has taken {seconds:.1f} s, and a child may take {rules.child_timeout_s:g} s"
+    seconds, silent, count = now - attempts[0].started_at, now - worker.heard_at, len(attempts)
+    if rules.child_timeout_s is not None and seconds > rules.child_timeout_s * count:
+        what = "the attempt has taken" if count == 1 else f"{count} children as one have taken"
+        reason = f"{what} {seconds:.1f} s, and a child may take {rules.child_timeout_s:g} s"
         return Restart(slot=slot, cause=Cause.TIMEOUT, reason=reason)
     if worker.place is None and (silent > LOST_CALL_TIMEOUT_S or _gone(worker.node, nodes)):
         cause = cause_of_exit(worker.node, nodes)
         what = "its node is gone" if _gone(worker.node, nodes) else f"no heartbeat for {silent:.0f} s"
-        reason = f"the call to {attempt.worker} was lost: {what}"
+        reason = f"the call to {attempts[0].worker} was lost: {what}"
         return Abandon(slot=slot, cause=cause, reason=reason)
     if silent > rules.heartbeat_timeout_s:
-        reason = f"{attempt.worker} has sent no heartbeat for {silent:.0f} s"
+        reason = f"{attempts[0].worker} has sent no heartbeat for {silent:.0f} s"
         return Restart(slot=slot, cause=cause_of_exit(worker.node, nodes), reason=reason)
     if rules.checkpoints and not worker.preempt_requested and (stopping or worker.node in nodes.draining):
         return Preempt(slot=slot, reason="the run is stopping" if stopping else "its node is being drained")

@@ -1,4 +1,7 @@
-"""A worker's process: trains one child at a time, sends heartbeats, and keeps its last outcome. Knows no Ray."""
+"""A worker's process: trains a child, or several seeds as one, sends heartbeats, and keeps its last outcomes.
+
+Knows no Ray.
+"""
 
 import contextlib
 import faulthandler
@@ -15,9 +18,9 @@ from child_trainer.outcome import Outcome
 from cluster.periodic import PeriodicThread
 from cluster.pool.output_capture import BufferedCapture
 from cluster.pool.output_files import no_capture
-from cluster.pool.protocol import NotStarted, ProcessExit, Report, TrainingOrder
+from cluster.pool.protocol import FusionRefused, NotStarted, ProcessExit, Report, TrainingOrder
 from cluster.pool.supervision import Gpu
-from cluster.search.evaluator import ChildTrainer
+from cluster.search.evaluator import ChildTrainer, SeedsTrainer
 
 HEARTBEAT_INTERVAL_S = 2.0
 """Seconds between two heartbeats."""
@@ -107,6 +110,7 @@ class WorkerProcess:
         gpu: that it trains on, where children get parts of one.
         limit_gpu: called before each child with the memory that the process may allocate on its GPU, if the order
             says so.
+        seeds: trains several seeds of one architecture as one network; `None`: no order has several.
     """
 
     def __init__(  # noqa: PLR0913  (all but the first four are options)
@@ -121,38 +125,45 @@ class WorkerProcess:
         capture: BufferedCapture | None = None,
         gpu: Gpu | None = None,
         limit_gpu: Callable[[int], None] | None = None,
+        seeds: SeedsTrainer | None = None,
     ) -> None:
+        self._seeds = seeds
         self._capture, self._gpu, self._limit_gpu = capture, gpu, limit_gpu
         self._trainer, self._place, self._node, self._beat = trainer, place, node, beat
         self._crash_file = crash_file
         self._trained = 0
         self._key: str | None = None
-        self._last: tuple[str, Outcome] | None = None
+        self._last: tuple[str, tuple[Outcome, ...]] | None = None
         self._preempted_key: str | None = None
         self._terminating = threading.Event()
         PeriodicThread(self._send_beat, beat_s, name="beat").start()
 
     def report(self) -> Report:
         """Return the worker's report; must not be called while a child is in training."""
-        key, outcome = self._last or (None, None)
+        key, outcomes = self._last or (None, ())
         return Report(
             place=self._place,
             node=self._node,
             trained=self._trained,
             key=key,
-            outcome=outcome,
+            outcomes=outcomes,
             previous_exit=self._crash_file.previous_exit(self._place) if self._crash_file else None,
             gpu=self._gpu,
         )
 
-    def train(self, order: TrainingOrder) -> Outcome:
-        """Train one child; its outcome is kept until the next one begins, in case the answer is lost.
+    def train(self, order: TrainingOrder) -> tuple[Outcome, ...]:
+        """Train the order's child, or its children as one network, and return the outcome of each.
+
+        They are kept until the next order begins, in case the answer is lost.
 
         Raises:
             NotStarted: the order was for the process before this one.
+            FusionRefused: each of the children is to be trained alone.
         """
         if order.place != self._place:
             raise NotStarted(f"{self._place} is not {order.place}")
+        if order.others and (reason := self._why_alone(order)):
+            raise FusionRefused(reason)
         self._last, self._key = None, order.key
         try:
             if self._crash_file:
@@ -160,12 +171,21 @@ class WorkerProcess:
             if self._limit_gpu and order.gpu_limit_bytes is not None:
                 self._limit_gpu(order.gpu_limit_bytes)
             with (self._capture or no_capture)(order.assignment.child_id, order.key):
-                outcome = self._trainer.train(order.assignment, batch_size=order.batch_size, preempted=self._preempted)
+                outcomes = self._outcomes(order)
         finally:
             self._key = None
-        self._last = order.key, outcome
-        self._trained += 1
-        return outcome
+        self._last = order.key, outcomes
+        self._trained += len(outcomes)
+        return outcomes
+
+    def _why_alone(self, order: TrainingOrder) -> str | None:
+        return self._seeds.why_alone(order.assignment) if self._seeds else "the worker trains every child alone"
+
+    def _outcomes(self, order: TrainingOrder) -> tuple[Outcome, ...]:
+        if order.others:
+            assert self._seeds is not None
+            return tuple(self._seeds.train_together(order.assignments, preempted=self._preempted))
+        return (self._trainer.train(order.assignment, batch_size=order.batch_size, preempted=self._preempted),)
 
     @property
     def busy(self) -> bool:

@@ -1,37 +1,26 @@
 """Trains children in the driver's own process, one after another or several seeds of a network as one."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from child_trainer.outcome import Cause, Outcome
 from cluster.pool.child_weights import LostWeights
 from cluster.pool.failure_policy import (
-    MAX_LOST_ALONE,
     AttemptHistory,
     FailurePolicy,
     Settled,
     Train,
     attempt_history,
+    may_be_fused,
     next_attempt,
 )
 from cluster.pool.output_files import OutputCapture, no_capture
-from cluster.search.evaluator import Assignment, ChildTrainer
-from cluster.search.records import LOCAL_WORKER, AttemptLedger, Verdict
+from cluster.pool.seed_groups import seed_groups
+from cluster.search.evaluator import Assignment, ChildTrainer, SeedsTrainer
+from cluster.search.records import LOCAL_WORKER, AttemptLedger, Verdict, fused_key
 
-
-class SeedsTrainer(Protocol):
-    """Trains several seeds of one network as one; `cluster.runners.trainer.Trainer` implements it."""
-
-    def joined(self, waiting: Sequence[Assignment]) -> list[Assignment]:
-        """Return the first of the waiting children, and those that are trained as one network with it."""
-        ...
-
-    def train_together(
-        self, assignments: Sequence[Assignment], *, preempted: Callable[[], bool] | None = None
-    ) -> list[Outcome]:
-        """Return the outcomes of children that `joined` returned, their own faults included."""
-        ...
+_LOG = logging.getLogger(__name__)
 
 
 class InProcessEvaluator:
@@ -47,6 +36,7 @@ class InProcessEvaluator:
         capture: captures what the children print.
         at_once: return the outcomes of all waiting children together, for children whose training takes no time.
         seeds: trains several seeds of one network as one; `None`: every child is trained alone.
+        fuse_seeds: seeds that it trains as one, at most.
     """
 
     def __init__(  # noqa: PLR0913  (all but the first three are options)
@@ -61,8 +51,10 @@ class InProcessEvaluator:
         capture: OutputCapture = no_capture,
         at_once: bool = False,
         seeds: SeedsTrainer | None = None,
+        fuse_seeds: int = 1,
     ) -> None:
-        self._at_once, self._seeds = at_once, seeds
+        self._at_once, self._seeds, self._fuse_seeds = at_once, seeds, fuse_seeds
+        self._refusals: set[str] = set()  # why seeds are trained alone, as far as it was reported
         self._interrupt: KeyboardInterrupt | None = None
         self._capture = capture
         self._trainer, self._ledger, self._policy = trainer, ledger, policy
@@ -99,7 +91,7 @@ class InProcessEvaluator:
     def _next(self) -> list[tuple[int, Outcome]]:
         if not self._waiting:
             return []
-        if self._seeds is not None and len(together := self._joined(self._seeds)) > 1:
+        if self._seeds and self._fuse_seeds > 1 and len(together := self._joined(self._seeds)) > 1:
             return self._train_together(self._seeds, together)
         assignment = self._waiting.popleft()
         outcome = self._outcome(assignment)
@@ -110,15 +102,23 @@ class InProcessEvaluator:
         return [(assignment.child_id, outcome)]
 
     def _joined(self, seeds: SeedsTrainer) -> list[Assignment]:
-        """Return the waiting children that are trained as one; a child that has failed before is trained alone."""
-        if not self._may_join(self._waiting[0]):
-            return []
-        return seeds.joined([assignment for assignment in self._waiting if self._may_join(assignment)])
+        """Return the waiting children that are trained as one with the first; only the first if it is trained alone."""
+        first = self._waiting[0]
+        if not self._may_join(first):
+            return [first]
+        groups = seed_groups((one for one in self._waiting if self._may_join(one)), self._fuse_seeds)
+        group = next(group for group in groups if first in group)
+        if len(group) > 1 and (reason := seeds.why_alone(first)):
+            if reason not in self._refusals:
+                _LOG.warning("`--fuse-seeds` trains no seeds of a network as one: %s", reason)
+            self._refusals.add(reason)
+            return [first]
+        return group
 
     def _may_join(self, assignment: Assignment) -> bool:
         history = attempt_history(self._ledger.attempts(assignment.child_id))
-        # Children that were lost together get a last attempt alone, which says whose fault it is.
-        return history.outcome is None and not history.failures and history.lost_alone < MAX_LOST_ALONE - 1
+        step = next_attempt(self._policy, history, batch_size=self._batch_size, seed=assignment.seed)
+        return may_be_fused(step, history)
 
     def _train_together(self, seeds: SeedsTrainer, assignments: Sequence[Assignment]) -> list[tuple[int, Outcome]]:
         """Make one attempt at several children as one, and return the outcomes of those that have one.
@@ -126,13 +126,15 @@ class InProcessEvaluator:
         The ends of all are recorded together: after a kill between them, the others would be trained in another group.
         """
         histories = [attempt_history(self._ledger.attempts(one.child_id)) for one in assignments]
-        keys = [f"{one.child_id}-{len(self._ledger.attempts(one.child_id)) + 1}" for one in assignments]
+        first = assignments[0].child_id
+        key = f"{first}-{len(self._ledger.attempts(first)) + 1}"
+        keys = [fused_key(key, place) for place in range(len(assignments))]
         with self._ledger.together():
             for one, key in zip(assignments, keys, strict=True):
                 self._ledger.start(one.child_id, LOCAL_WORKER, key)
         interrupt, stops = None, False
         try:
-            with self._capture(assignments[0].child_id, keys[0]):
+            with self._capture(first, key):
                 outcomes = seeds.train_together(assignments, preempted=self._preempted)
             stops = self._preempted is not None and self._preempted()
         except KeyboardInterrupt as error:

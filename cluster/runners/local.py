@@ -93,7 +93,8 @@ def _run(
             on_settled=checkpoints.forget if checkpoints else lambda _: None,
             capture=capture,
             at_once=config.task.instant,
-            seeds=trainer if config.topology.fuse_seeds > 1 else None,
+            seeds=trainer,
+            fuse_seeds=config.fuse_seeds,
         )
         for _ in range(config.topology.replicas)
     ]

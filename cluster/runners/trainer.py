@@ -1,6 +1,5 @@
 """Trains children in a worker: it loads the task once, then trains one child after another."""
 
-import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from cluster.runners.job_trainer import JobTrainer
     from ps.store import ParameterStore
 
-
-_LOG = logging.getLogger(__name__)
 
 Judge = Callable[[Assignment, TrainingSoFar], Stopped | None]
 """Called between two epochs of a child; returns why its training is stopped there, or `None` to go on."""
@@ -74,8 +71,6 @@ class Trainer:
             _check_cuda()
         self._budget = config.budget
         self._threads = config.topology.threads_per_child
-        self._fuse_seeds = config.topology.fuse_seeds
-        self._told: set[str] = set()
         self._slots = slots
         self._device = "cuda" if gpu else "cpu"
         self._processor = _processor(self._device) if config.task.entry.trains else None
@@ -107,33 +102,19 @@ class Trainer:
             _release_memory()
         return replace(outcome, processor=self._processor) if self._processor else outcome
 
-    def joined(self, waiting: Sequence[Assignment]) -> list[Assignment]:
-        """Return the first of the waiting children, and those that are trained as one network with it.
-
-        They have its architecture and other seeds, they are at most as many as `--fuse-seeds` says, and the first is
-        alone where one network is slower than several, or is not what children are trained as.
-        """
-        first, most = waiting[0], self._fuse_seeds
-        if most == 1 or first.job is not None or self._judge is not None or first.architecture is None:
-            return [first]
-        same = [one for one in waiting if one.job is None and one.architecture == first.architecture]
-        if len(same) == 1:
-            return [first]
-        if reason := why_alone(first.architecture, self.task, self._budget, self._device):
-            if reason not in self._told:
-                _LOG.warning("`--fuse-seeds` trains no seeds of a network as one: %s", reason)
-            self._told.add(reason)
-            return [first]
-        by_seed = {one.seed: one for one in reversed(same)}
-        return [one for one in same if by_seed[one.seed] is one][:most]
+    def why_alone(self, assignment: Assignment) -> str | None:
+        """Return why the child is not trained as one network with other seeds; `None` if it may be, and is faster."""
+        if assignment.job is not None or assignment.architecture is None:
+            return "it is not trained from scratch"
+        return why_alone(assignment.architecture, self.task, self._budget, self._device)
 
     def train_together(
         self, assignments: Sequence[Assignment], *, preempted: Callable[[], bool] | None = None
     ) -> list[Outcome]:
-        """Train children that `joined` returned as one network; return their outcomes, failures included.
+        """Train children of one architecture as one network; return their outcomes, failures included.
 
         Args:
-            assignments: the children.
+            assignments: the children, of different seeds, for which `why_alone` has no reason.
             preempted: called between two epochs; returns whether all must stop and save their state.
         """
         first = assignments[0]

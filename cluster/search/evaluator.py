@@ -1,6 +1,6 @@
 """The interface of what trains children: local, on Ray or simulated. Children go in, outcomes come out when ready."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -69,4 +69,18 @@ class ChildTrainer(Protocol):
         self, assignment: Assignment, *, batch_size: int | None = None, preempted: Callable[[], bool] | None = None
     ) -> Outcome:
         """Return the outcome of one child, its own faults included."""
+        ...
+
+
+class SeedsTrainer(Protocol):
+    """Trains several seeds of one architecture as one network; `cluster.runners.trainer.Trainer` implements it."""
+
+    def why_alone(self, assignment: Assignment) -> str | None:
+        """Return why the child is not trained as one network with other seeds; `None` if it may be, and is faster."""
+        ...
+
+    def train_together(
+        self, assignments: Sequence[Assignment], *, preempted: Callable[[], bool] | None = None
+    ) -> list[Outcome]:
+        """Return the outcomes of children of one architecture and different seeds, their own faults included."""
         ...

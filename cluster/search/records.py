@@ -125,6 +125,44 @@ class Ended(NamedTuple):
     reward: float | None
 
 
+class AttemptEnd(NamedTuple):
+    """How an attempt ended: the arguments of `AttemptLedger.end_attempt`."""
+
+    key: str
+    outcome: Outcome | None
+    verdict: Verdict
+
+
+def fused_key(key: str, place: int) -> str:
+    """Return the key of one of several attempts that are made as one; that of the first (0) is the key of all."""
+    return f"{key}+{place}" if place else key
+
+
+def key_of_all(key: str) -> str:
+    """Return the key of the first of the attempts that are made as one with this one; else its own key."""
+    return key.partition("+")[0]
+
+
+def start_calls(attempts: Sequence["Attempt"]) -> list[LedgerCall]:
+    """Return the calls that record that an attempt begins, or several that are made as one."""
+    return [
+        LedgerCall("start", (a.child_id, a.worker, a.key), {"slot": a.slot, "batch_size": a.batch_size, "gpu": a.gpu})
+        for a in attempts
+    ]
+
+
+def made_together(ledger: "AttemptLedger", calls: Sequence[LedgerCall]) -> list[Any]:
+    """Make calls of the ledger in one transaction, and return what each returns, once all of it is durable."""
+    with ledger.together():
+        return [getattr(ledger, method)(*arguments, **keywords) for method, arguments, keywords in calls]
+
+
+def end_calls(ends: Sequence[AttemptEnd]) -> list[LedgerCall]:
+    """Return the calls that record how an attempt ended, or several that were made as one; one more for several."""
+    calls = [LedgerCall("end_attempt", end) for end in ends]
+    return calls if len(ends) < 2 else [*calls, LedgerCall("share_time", ([end.key for end in ends],))]
+
+
 LOCAL_WORKER = "local"
 """The `worker` of attempts that the driver makes in its own process, one child at a time."""
 

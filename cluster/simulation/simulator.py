@@ -17,7 +17,7 @@ from cluster.pool.pool import Pool
 from cluster.pool.supervision import PoolOptions
 from cluster.runners.build import local_store, make_parameters, make_replica
 from cluster.search.evaluator import Assignment, ChildTrainer, Evaluator
-from cluster.search.records import Attempt, Verdict
+from cluster.search.records import Attempt, AttemptEnd, end_calls, made_together, start_calls
 from cluster.search.replica import Replica
 from cluster.search.seeding import derive
 from cluster.simulation.clock import VirtualLoop
@@ -82,22 +82,18 @@ class DelayedLedger:
         """See `PoolLedger.last_child`."""
         return await self._call(self._ledger.last_child)
 
-    async def start(self, attempt: Attempt) -> None:
+    async def start(self, attempts: Sequence[Attempt]) -> None:
         """See `PoolLedger.start`."""
-        self.started += 1
-        await self._call(
-            lambda: self._ledger.start(
-                attempt.child_id, attempt.worker, attempt.key, slot=attempt.slot, batch_size=attempt.batch_size
-            )
-        )
+        self.started += len(attempts)
+        await self._call(lambda: made_together(self._ledger, start_calls(attempts)))
 
     async def memory_uses(self) -> Sequence[tuple[int, int]]:
         """See `PoolLedger.memory_uses`."""
         return await self._call(self._ledger.memory_uses)
 
-    async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict, *, can_wait: bool = False) -> bool:
-        """See `PoolLedger.end_attempt`."""
-        return await self._call(lambda: self._ledger.end_attempt(key, outcome, verdict))
+    async def end(self, ends: Sequence[AttemptEnd], *, can_wait: bool = False) -> Sequence[bool]:
+        """See `PoolLedger.end`."""
+        return (await self._call(lambda: made_together(self._ledger, end_calls(ends))))[: len(ends)]
 
     def hasten(self) -> None:
         """See `PoolLedger.hasten`: nothing waits."""

@@ -119,11 +119,11 @@ class SimulatedWorkers:
             node=worker.node,
             trained=worker.trained,
             key=worker.key,
-            outcome=worker.outcome,
+            outcomes=(worker.outcome,) if worker.outcome else (),
             previous_exit=worker.previous_exit,
         )
 
-    async def train(self, slot: int, order: TrainingOrder) -> Outcome:
+    async def train(self, slot: int, order: TrainingOrder) -> tuple[Outcome, ...]:
         """See `WorkerGroup.train`."""
         await self._delay_message()
         worker = self._workers[slot]
@@ -134,7 +134,7 @@ class SimulatedWorkers:
             raise NotStarted(order.place)
         outcome = await self._start_training(worker, order)
         await self._delay_message()
-        return outcome
+        return (outcome,)
 
     async def restart(self, slot: int, place: str) -> None:
         """See `WorkerGroup.restart`."""

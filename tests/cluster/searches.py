@@ -114,6 +114,7 @@ def pool_options(config: RunConfig, *, max_attempts: int = 2) -> PoolOptions:
         rules=config.failures.rules,
         policy=FailurePolicy(max_attempts=max_attempts, by_cause=config.failures.policy.by_cause),
         batch_size=32,
+        fuse_seeds=config.fuse_seeds,
     )
 
 

@@ -28,7 +28,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[MetricsSnapshot], float | None]], ...] 
     ("children_waiting", "Children sampled and waiting for a worker.", lambda f: f.waiting),
     ("replicas", "Controller replicas.", lambda f: f.replicas),
     ("workers", "Workers of the run.", lambda f: f.workers),
-    ("workers_busy", "Workers that are training a child.", lambda f: min(f.running, f.workers)),
+    ("workers_busy", "Workers that are training a child.", lambda f: f.busy),
     ("reward_recent", f"Mean reward of the last {WINDOW} children.", lambda f: f.recent_reward),
     ("reward_best", "Highest reward so far.", lambda f: f.best_reward),
     (

@@ -46,6 +46,7 @@ class LedgerCounter:
         self._batches_revision: int | None = None
         self._completion = self._attempt = 0  # the last child and the last attempt that were counted
         self._open: set[int] = set()  # attempts that had not ended
+        self._fused: set[int] = set()  # those of them that are made as one with another
         self._stopped = 0
         self._finished, self._failed = 0, Counter({str(cause): 0 for cause in Cause})
         self._child_seconds = self._attempt_seconds = 0.0
@@ -106,15 +107,18 @@ class LedgerCounter:
             since = None  # of all attempts, those that were counted are passed over
         revision, rows = last_revision(db), changed_attempts(db, since)
         self._attempts_revision = revision
-        for row, number, sampled_at, started_at, ended_at, verdict, cause in rows:
+        for row, number, sampled_at, started_at, ended_at, verdict, cause, is_other in rows:
             if row > self._attempt:
                 self._attempt = row
                 self._open.add(row)
+                if is_other:
+                    self._fused.add(row)
                 if number == 1:
                     self._queue_wait.observe(started_at - sampled_at)
             if ended_at is None or row not in self._open:  # a late result of an attempt that has already ended
                 continue
             self._open.remove(row)
+            self._fused.discard(row)
             self._ended[str(verdict)] += 1
             self._attempt_seconds += max(0.0, ended_at - started_at)
             if cause is not None:
@@ -160,6 +164,7 @@ class LedgerCounter:
             workers=run.get("workers", 0),
             sampled=self._sampled,
             running=len(self._open),
+            fused=len(self._fused),
             finished=self._finished,
             failed=dict(self._failed),
             child_seconds=self._child_seconds,

@@ -65,6 +65,7 @@ class MetricsSnapshot:
         staleness: staleness of pushes with gradients in versions, one observation for each shard.
         supernet: what concerns the weights that children share; `None` before a child with such a job has ended.
         stopped: finished children that were stopped early.
+        fused: children in training now whose worker trains another one with them as one network.
     """
 
     readable: bool
@@ -100,6 +101,12 @@ class MetricsSnapshot:
     staleness: Histogram
     supernet: SupernetCounts | None = None
     stopped: int = 0
+    fused: int = 0
+
+    @property
+    def busy(self) -> int:
+        """Workers that are training a child."""
+        return min(self.running - self.fused, self.workers)
 
     @property
     def waiting(self) -> int:

@@ -12,7 +12,7 @@ from ray.exceptions import RayError, RayTaskError
 from child_trainer.outcome import Cause, Outcome
 from cluster.formatting import last_line
 from cluster.pool.child_weights import LostWeights
-from cluster.pool.protocol import CallLost, NotStarted, Report, TrainingOrder, WorkerLost
+from cluster.pool.protocol import CallLost, FusionRefused, NotStarted, Report, TrainingOrder, WorkerLost
 from cluster.pool.supervision import Nodes
 from cluster.runners.on_ray import private_api
 from cluster.runners.on_ray.handles import (
@@ -41,7 +41,7 @@ class RayWorkers:
 
     def __init__(self, checkpoints: bool, per_process: int = 1, *, instant: bool = False) -> None:
         self._checkpoints, self._per_process, self._instant = checkpoints, per_process, instant
-        self._orders: dict[str, SharedMessages[tuple[int, TrainingOrder], Outcome | None]] = {}
+        self._orders: dict[str, SharedMessages[tuple[int, TrainingOrder], tuple[Outcome, ...] | None]] = {}
         self._sent: dict[int, float] = {}  # when each worker was sent the child whose outcome is pending
         self._handles: dict[str, Handle] = {}
 
@@ -68,7 +68,7 @@ class RayWorkers:
                 return
             await asyncio.sleep(1)
 
-    async def train(self, slot: int, order: TrainingOrder) -> Outcome:
+    async def train(self, slot: int, order: TrainingOrder) -> Sequence[Outcome]:
         """See `WorkerGroup.train`."""
         try:
             worker = self._worker(slot)
@@ -77,30 +77,32 @@ class RayWorkers:
         sent = self._sent[slot] = time.monotonic()
         try:
             return await (self._train_with_others if self._instant else worker.train.remote)(slot, order)
+        except FusionRefused as error:  # as it was there, without Ray's traceback
+            raise FusionRefused(getattr(error, "cause", error).args[0]) from None
         except NotStarted:
             raise
         except LostWeights as error:  # as it was there, without Ray's traceback
             raise LostWeights(error.child_id, error.parent, error.checksum, error.fault) from None
         except RayTaskError as error:  # the worker raised an error that is not the child's
-            return Outcome.failed(Cause.CRASHED, str(error), seed=order.assignment.seed)
+            return [Outcome.failed(Cause.CRASHED, str(error), seed=one.seed) for one in order.assignments]
         except RayError as error:  # any other error of Ray's: the process has ended or is unreachable
             raise CallLost(last_line(str(error))) from error
         finally:
             if self._sent.get(slot) == sent:
                 del self._sent[slot]
 
-    async def _train_with_others(self, slot: int, order: TrainingOrder) -> Outcome:
+    async def _train_with_others(self, slot: int, order: TrainingOrder) -> Sequence[Outcome]:
         name = worker_name(slot, self._per_process)
         if name not in self._orders:
 
-            async def train_all(orders: Sequence[tuple[int, TrainingOrder]]) -> Sequence[Outcome | None]:
+            async def train_all(orders: Sequence[tuple[int, TrainingOrder]]) -> Sequence[tuple[Outcome, ...] | None]:
                 return await self._worker(slot).train_all.remote(list(orders))
 
             self._orders[name] = SharedMessages(train_all)
-        outcome = await self._orders[name]((slot, order))
-        if outcome is None:
+        outcomes = await self._orders[name]((slot, order))
+        if outcomes is None:
             raise NotStarted(f"the worker {slot} is not {order.place}")
-        return outcome
+        return outcomes
 
     def is_idle(self, slot: int) -> None:
         """Handle the heartbeat of a worker that trains nothing: a pending outcome may have been lost on its way."""

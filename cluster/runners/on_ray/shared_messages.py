@@ -6,13 +6,22 @@ cost one write to the disk. A call that is alone waits for nothing.
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
-from child_trainer.outcome import Outcome
 from cluster.runners.on_ray.handles import LEDGER, Handle, actor, answer
-from cluster.search.records import Attempt, Batch, BatchResult, Ended, LedgerCall, Turn, Verdict
+from cluster.search.records import (
+    Attempt,
+    AttemptEnd,
+    Batch,
+    BatchResult,
+    Ended,
+    LedgerCall,
+    Turn,
+    end_calls,
+    start_calls,
+)
 from controller.searcher import ChildRecord
 from ps.rpc.shared_calls import SharedCalls
 
@@ -112,8 +121,7 @@ class RemoteLedger:
             answers = None
         if answers is None:
             return [(_ALONE,)] * len(members)
-        left = iter(answers)
-        return [list(islice(left, len(member))) for member in members]
+        return _divided(answers, members)
 
 
 class SharedMessages(Generic[_Call, _Answer]):
@@ -172,43 +180,48 @@ class AwaitedLedger:
 
     async def attempts(self, child_id: int) -> Sequence[Attempt]:
         """See `PoolLedger.attempts`."""
-        return await self._make("attempts", child_id)
+        return (await self._make(LedgerCall("attempts", (child_id,))))[0]
 
     async def running(self) -> Sequence[Attempt]:
         """See `PoolLedger.running`."""
-        return await self._make("running")
+        return (await self._make(LedgerCall("running")))[0]
 
     async def last_child(self) -> int:
         """See `PoolLedger.last_child`."""
-        return await self._make("last_child")
+        return (await self._make(LedgerCall("last_child")))[0]
 
     async def memory_uses(self) -> Sequence[tuple[int, int]]:
         """See `PoolLedger.memory_uses`."""
-        return await self._make("memory_uses")
+        return (await self._make(LedgerCall("memory_uses")))[0]
 
-    async def start(self, attempt: Attempt) -> None:
+    async def start(self, attempts: Sequence[Attempt]) -> None:
         """See `PoolLedger.start`."""
-        placed = {"slot": attempt.slot, "batch_size": attempt.batch_size, "gpu": attempt.gpu}
-        await self._make("start", attempt.child_id, attempt.worker, attempt.key, keywords=placed)
+        await self._make(*start_calls(attempts))
 
-    async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict, *, can_wait: bool = False) -> bool:
-        """See `PoolLedger.end_attempt`."""
-        return await self._make("end_attempt", key, outcome, verdict, wait_s=MAX_WAIT_S if can_wait else 0.0)
+    async def end(self, ends: Sequence[AttemptEnd], *, can_wait: bool = False) -> Sequence[bool]:
+        """See `PoolLedger.end`."""
+        return (await self._make(*end_calls(ends), wait_s=MAX_WAIT_S if can_wait else 0.0))[: len(ends)]
 
     def hasten(self) -> None:
         """See `PoolLedger.hasten`."""
         self._calls.send()
 
-    async def _make(
-        self, method: str, *arguments: Any, keywords: Mapping[str, Any] | None = None, wait_s: float = 0.0
-    ) -> Any:
-        call = LedgerCall(method, arguments, keywords or {})
-        made = await self._calls(call, wait_s=wait_s)
+    async def _make(self, *calls: LedgerCall, wait_s: float = 0.0) -> Sequence[Any]:
+        """Make these calls in one transaction, and return their answers."""
+        made = await self._calls(calls, wait_s=wait_s)
         if made is not _ALONE:
             return made
-        return await getattr(actor(LEDGER), method).remote(*arguments, **call.keywords)
+        ledger = actor(LEDGER)
+        return [await getattr(ledger, call.method).remote(*call.arguments, **call.keywords) for call in calls]
 
 
-async def _make_all(calls: Sequence[LedgerCall]) -> Sequence[Any]:
-    answers = await actor(LEDGER).make_all.remote(list(calls))
-    return [_ALONE] * len(calls) if answers is None else answers
+async def _make_all(members: Sequence[Sequence[LedgerCall]]) -> Sequence[Any]:
+    calls = [call for member in members for call in member]
+    answers = await actor(LEDGER).make_all.remote(calls)
+    return [_ALONE] * len(members) if answers is None else _divided(answers, members)
+
+
+def _divided(answers: Sequence[Any], members: Sequence[Sequence[LedgerCall]]) -> list[Sequence[Any]]:
+    """Return the answers to each member's calls."""
+    left = iter(answers)
+    return [list(islice(left, len(member))) for member in members]

@@ -96,6 +96,7 @@ class Worker:
                 crash_file=crash_file,
                 gpu=part,
                 limit_gpu=_limit_gpu,
+                seeds=trainer,
                 capture=BufferedCapture(
                     OutputBuffer(Path(f"{own}-{slot}.output")), by_descriptor if alone else by_thread, _keep_output
                 ),
@@ -112,22 +113,22 @@ class Worker:
         with self._turns[slot]:
             return self._workers[slot].report()
 
-    def train(self, slot: int, order: TrainingOrder) -> Outcome:
-        """Train one child."""
+    def train(self, slot: int, order: TrainingOrder) -> tuple[Outcome, ...]:
+        """Train one child, or several as one."""
         with self._turns[slot]:
             return self._workers[slot].train(order)
 
-    def train_all(self, orders: Sequence[tuple[int, TrainingOrder]]) -> list[Outcome | None]:
+    def train_all(self, orders: Sequence[tuple[int, TrainingOrder]]) -> list[tuple[Outcome, ...] | None]:
         """Train children that take no time, one after another; `None` for an order to the process before this one."""
-        return [self._outcome(slot, order) for slot, order in orders]
+        return [self._outcomes(slot, order) for slot, order in orders]
 
-    def _outcome(self, slot: int, order: TrainingOrder) -> Outcome | None:
+    def _outcomes(self, slot: int, order: TrainingOrder) -> tuple[Outcome, ...] | None:
         try:
             return self.train(slot, order)
         except NotStarted:
             return None
         except Exception:  # one that is not the child's; the others of the message are trained nevertheless
-            return Outcome.failed(Cause.CRASHED, traceback.format_exc(), seed=order.assignment.seed)
+            return (Outcome.failed(Cause.CRASHED, traceback.format_exc(), seed=order.assignment.seed),)
 
 
 def _gpu_here(node: str) -> Gpu:

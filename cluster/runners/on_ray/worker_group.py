@@ -136,6 +136,7 @@ class WorkerActors:
             renew_crashed=self._resources.gpus > 0,
             replaced=self._replaces,
             workers_per_gpu=round(1 / self._resources.gpus) if topology.gpus_per_child == AUTO else None,
+            fuse_seeds=self._config.fuse_seeds,
         )
         # All children at once, the workers' heartbeats and epochs, and the pending calls of callers that died.
         max_calls = 10 * topology.replicas * topology.children + 2 * self._plan.wanted + 1_000

@@ -25,6 +25,7 @@ from cluster.search.records import (
     Stream,
     Turn,
     Verdict,
+    made_together,
 )
 from cluster.search.seeding import child_seed
 from cluster.storage.ledger.compact import equal_outcomes, outcome_text, stored_key
@@ -36,6 +37,7 @@ from cluster.storage.ledger.rows import (
     AS_BEFORE,
     ATTEMPT_COLUMNS,
     CHILD_COLUMNS,
+    IS_OTHER,
     NO_BATCH,
     RECORD_COLUMNS,
     all_records,
@@ -95,8 +97,7 @@ class Ledger:
         changed anything, and a caller that makes them one by one learns which it was.
         """
         try:
-            with self.together():
-                return [getattr(self, method)(*arguments, **keywords) for method, arguments, keywords in calls]
+            return made_together(self, calls)
         except Exception:
             return None
 
@@ -127,10 +128,10 @@ class Ledger:
                 put(db, versions=json.dumps([*known, versions]))
             # Nothing that an earlier start began is still running.
             db.execute("UPDATE children SET state = 'sampled' WHERE state = 'running'")
-            db.execute(
-                "UPDATE attempts SET ended_at = ?, verdict = 'lost' WHERE ended_at IS NULL",
-                (values.get("beat_at", now),),
-            )
+            end = values.get("beat_at", now)
+            # Of attempts that were made as one, the first has their time.
+            db.execute(f"UPDATE attempts SET started_at = ? WHERE ended_at IS NULL AND {IS_OTHER}", (end,))
+            db.execute("UPDATE attempts SET ended_at = ?, verdict = 'lost' WHERE ended_at IS NULL", (end,))
             count_again(db)
             put(db, **gpu_shares(db, gpus, shares_vary=shares_vary))
             db.execute("DELETE FROM addresses")
@@ -341,6 +342,8 @@ class Ledger:
             found = [attempt_by_key(db, key) for key in keys]
             query = f"SELECT min(started_at), max(ended_at) FROM attempts WHERE attempt_id IN ({marks})"
             start, end = db.execute(query, found).fetchone()
+            if start is None or end is None:
+                return  # none was begun, as their children had ended
             each = max(0.0, end - start) / len(keys)
             for place, attempt_id in enumerate(found):
                 times = (start + place * each, start + (place + 1) * each, attempt_id)

@@ -43,6 +43,12 @@ ATTEMPT_COLUMNS = ", ".join(
 )
 """What `attempt_of` takes."""
 
+IS_OTHER = "(typeof(key) = 'text' AND instr(key, '+') > 0)"
+"""Whether an attempt is made as one with another one that has the order's key; see `cluster.search.records.fused_key`.
+
+While it runs, its time is that of the other one.
+"""
+
 NUM_OUTCOME_COLUMNS = len(OUTCOME_COLUMNS.split(", "))
 
 ON_SHARED_WEIGHTS = "(lane IS NOT NULL OR coalesce(json_extract(job, '$.kind') = 'score', 0))"

@@ -18,9 +18,8 @@ def warnings(words: str) -> list[str]:
     [
         ("digits --local --workers 3", "`--workers` has no effect: with `--local` the one process trains"),
         ("digits --local --worker-silence 9s --recycle-after=2", "`--worker-silence` and `--recycle-after` have no"),
-        ("digits --fuse-seeds 3", "`--fuse-seeds` has no effect: only with `--local` are several seeds"),
+        ("digits --early-stop median --fuse-seeds 3", "with `--early-stop median` every child is trained"),
         ("text-rnn --local --fuse-seeds 3", "`--fuse-seeds` has no effect: the task text trains its networks one by"),
-        ("digits --local --early-stop median --fuse-seeds 2", "with `--early-stop median` every child is trained"),
         ("digits --searcher evolution --shards 3", "the searcher evolution keeps no parameters on shards"),
         (
             "one-shot-digits --consistency ssp",
@@ -113,7 +112,7 @@ def test_an_option_without_effect_is_told_with_the_reason(words: str, text: str)
 @pytest.mark.parametrize(
     "words",
     [
-        "digits --workers 3 --shards 2 --epochs 1",
+        "digits --workers 3 --shards 2 --epochs 1 --fuse-seeds 2",
         "digits --local --gpus-per-child 0 --max-attempts 2 --fuse-seeds 2",
         "digits --metrics-port 0 --metrics-host 0.0.0.0",
         "fashion-mnist --data x --download",

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,7 @@ def test_a_hung_child_is_distinguished_from_a_slow_task() -> None:
     found = only(run_findings(run(open=(hung, ATTEMPT))), "WARN")
     assert "child 9 has been in training for 15 min 00 s on worker-3@10.0.0.2/ab:99; others took 4 s" in found.what
     assert "--child-timeout" in found.do
+    assert set(levels(run_findings(run(open=(replace(hung, fused=16),))))) == {"OK"}  # as one, in the time of all
     assert set(levels(run_findings(run(open=(hung,), typical_s=None)))) == {"OK"}  # all may take as long
     assert levels(run_findings(run(open=(hung,) * 9))).count("WARN") == 4
 

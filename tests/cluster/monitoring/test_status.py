@@ -14,7 +14,7 @@ from cluster.formatting import duration
 from cluster.monitoring.live_view import line, status_rows
 from cluster.monitoring.status import read_status
 from cluster.monitoring.summary import gain_text, summary
-from cluster.search.records import BatchResult
+from cluster.search.records import BatchResult, fused_key
 from cluster.storage.errors import RunFolderError
 from cluster.storage.find_run import check_new, existing_run, run_folder
 from cluster.storage.ledger.ledger import Ledger
@@ -248,6 +248,22 @@ def test_before_a_child_has_ended_the_estimate_of_the_launch_says_how_long(held:
         assert read_status(held, clock.now).seconds_left is None
     ledger.end("stopped", "as asked")
     assert read_status(held, clock.now).time_left == ""
+    ledger.close()
+
+
+def test_children_that_are_trained_as_one_have_one_worker_and_share_its_time(held: RunFolder, clock: Clock) -> None:
+    ledger = open_ledger(held, clock)
+    ledger.begin(workers=3)
+    sample(ledger, 4)
+    for place in range(3):
+        ledger.start(1 + place, "worker", fused_key("ab", place))
+    clock.now += 30
+    status = read_status(held, clock.now)
+    assert (status.running, status.busy, status.oldest_seconds) == (3, 1, 10)
+    ledger.start(4, "other", "cd")
+    clock.now += 15
+    status = read_status(held, clock.now)
+    assert (status.running, status.busy, status.oldest_seconds) == (4, 2, 15)
     ledger.close()
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from child_trainer.outcome import Cause, Failure, Outcome
+from child_trainer.outcome import FUSED, Cause, Failure, Outcome
 from cluster.pool.child_weights import LostWeights
 from cluster.pool.failure_policy import FailurePolicy
 from cluster.pool.pool import Pool
-from cluster.pool.protocol import CallLost, NotStarted, ProcessExit, Report, TrainingOrder, WorkerLost
+from cluster.pool.protocol import CallLost, FusionRefused, NotStarted, ProcessExit, Report, TrainingOrder, WorkerLost
 from cluster.pool.supervision import Gpu, Nodes, PoolOptions, Rules
 from cluster.search.evaluator import Assignment
-from cluster.search.records import Attempt, Verdict
+from cluster.search.records import Attempt, AttemptEnd, end_calls, made_together, start_calls
 from cluster.simulation.clock import VirtualLoop
 from cluster.storage.ledger.ledger import Ledger
 from controller.searcher import Proposal
@@ -60,7 +60,7 @@ class Process:
     give_back: asyncio.Event = field(default_factory=asyncio.Event)
     key: str | None = None
     began: str | None = None
-    last: tuple[str, Outcome] | None = None
+    last: tuple[str, tuple[Outcome, ...]] | None = None
     trained: int = 0
     mute: bool = False
     deaf: bool = False
@@ -92,6 +92,8 @@ class World:
         homeless: set once there is a node for the processes that are to be started.
         gpu_of: the GPU of a slot's process, where children get parts of one.
         takes: the memory that a child's training takes of it, by its id.
+        fits: children that fit into a worker's memory as one, where it has no part of a GPU.
+        refusal: why workers train no children as one; `None`: they do.
     """
 
     ledger: Ledger
@@ -105,6 +107,8 @@ class World:
     homeless: asyncio.Event | None = None
     gpu_of: Callable[[int], Gpu] | None = None
     takes: Callable[[int], int] = lambda _: 1
+    fits: int = 1_000
+    refusal: str | None = None
     orders: list[TrainingOrder] = field(default_factory=list)
     nodes_: Nodes = field(default_factory=lambda: Nodes(alive=frozenset({"n0", "n1"})))
     trained: list[Trained] = field(default_factory=list)
@@ -179,18 +183,18 @@ class World:
             await process.up.wait()
             async with process.busy:  # it answers between two children
                 if not process.dead.is_set():
-                    key, outcome = process.last or (None, None)
+                    key, outcomes = process.last or (None, ())
                     return Report(
                         place=process.place,
                         node=process.node,
                         trained=process.trained,
                         key=key,
-                        outcome=outcome,
+                        outcomes=outcomes,
                         previous_exit=process.previous_exit,
                         gpu=self.gpu_of and self.gpu_of(slot),
                     )
 
-    async def train(self, slot: int, order: TrainingOrder) -> Outcome:
+    async def train(self, slot: int, order: TrainingOrder) -> tuple[Outcome, ...]:
         process = self.processes[slot]
         work = asyncio.get_running_loop().create_task(self._train(process, order))
         ends = [asyncio.get_running_loop().create_task(e.wait()) for e in (process.dead, process.cut)]
@@ -202,10 +206,12 @@ class World:
         self._work.add(work)  # type: ignore[arg-type] - the call is lost, and the training continues
         raise CallLost("the call was lost")
 
-    async def _train(self, process: Process, order: TrainingOrder) -> Outcome:
+    async def _train(self, process: Process, order: TrainingOrder) -> tuple[Outcome, ...]:
         await process.up.wait()
         if order.place != process.place:
             raise NotStarted(order.place)
+        if order.others and self.refusal:
+            raise FusionRefused(self.refusal)
         async with process.busy:
             process.give_back.clear()
             process.key = process.began = order.key
@@ -214,28 +220,38 @@ class World:
                 await asyncio.sleep(self.found_after_s)
                 process.key = None
                 raise LostWeights(order.assignment.child_id, 1, "1" * 64, "is missing")
-            child_id, seed = order.assignment.child_id, order.assignment.seed
-            outcome = bad(seed, self.results[child_id]) if child_id in self.results else good(seed)
+            children = [one.child_id for one in order.assignments]
+            outcomes = self._outcomes(order)
             self.orders.append(order)
-            if order.gpu_limit_bytes is not None:
-                takes = self.takes(child_id)
-                fits = takes <= order.gpu_limit_bytes
-                outcome = replace(outcome, gpu_bytes=takes) if fits else bad(seed, Cause.OUT_OF_MEMORY)
             ends = [asyncio.get_running_loop().create_task(e.wait()) for e in (process.dead, process.give_back)]
-            await asyncio.wait(ends, timeout=self.seconds(child_id), return_when=asyncio.FIRST_COMPLETED)
+            seconds = sum(map(self.seconds, children))
+            await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             for end in ends:
                 end.cancel()
             process.key = None
             if process.dead.is_set():
                 raise asyncio.CancelledError
             if process.give_back.is_set():
-                outcome = bad(seed, Cause.PREEMPTED)
+                outcomes = tuple(bad(one.seed, Cause.PREEMPTED) for one in order.assignments)
             else:
                 now = asyncio.get_running_loop().time()
-                self.trained.append(Trained(child_id, order.key, order.batch_size, now))
-            process.last = order.key, outcome
-            process.trained += 1
-            return outcome
+                self.trained += [Trained(child_id, order.key, order.batch_size, now) for child_id in children]
+            process.last = order.key, outcomes
+            process.trained += len(outcomes)
+            return outcomes
+
+    def _outcomes(self, order: TrainingOrder) -> tuple[Outcome, ...]:
+        """Return what training gives; too little memory for several as one is the failure of each."""
+        each, limit = order.assignments, order.gpu_limit_bytes
+        takes = [self.takes(one.child_id) for one in each]
+        fits = sum(takes) <= limit if limit is not None else len(each) <= self.fits
+        outcomes: list[Outcome] = []
+        for one, size in zip(each, takes, strict=True):
+            cause = self.results.get(one.child_id) if fits else Cause.OUT_OF_MEMORY
+            outcome = good(one.seed) if cause is None else bad(one.seed, cause)
+            outcome = outcome if limit is None or cause else replace(outcome, gpu_bytes=size)
+            outcomes.append(replace(outcome, measurements={FUSED: float(len(each))}) if order.others else outcome)
+        return tuple(outcomes)
 
     async def restart(self, slot: int, place: str) -> None:
         await asyncio.sleep(self.restart_s)
@@ -267,28 +283,19 @@ class SlowLedger:
     async def last_child(self) -> int:
         return await self._slowly(self._ledger.last_child)
 
-    async def start(self, attempt: Attempt) -> None:
-        await self._slowly(
-            lambda: self._ledger.start(
-                attempt.child_id,
-                attempt.worker,
-                attempt.key,
-                slot=attempt.slot,
-                batch_size=attempt.batch_size,
-                gpu=attempt.gpu,
-            )
-        )
+    async def start(self, attempts: Sequence[Attempt]) -> None:
+        await self._slowly(lambda: made_together(self._ledger, start_calls(attempts)))
 
     async def memory_uses(self) -> Sequence[tuple[int, int]]:
         return await self._slowly(self._ledger.memory_uses)
 
-    async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict, *, can_wait: bool = False) -> bool:
+    async def end(self, ends: Sequence[AttemptEnd], *, can_wait: bool = False) -> Sequence[bool]:
         if can_wait:
-            self.waiting.append(key)
+            self.waiting.append(ends[0].key)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), MAX_WAIT_S)
-            self.waiting.remove(key)
-        return await self._slowly(lambda: self._ledger.end_attempt(key, outcome, verdict))
+            self.waiting.remove(ends[0].key)
+        return (await self._slowly(lambda: made_together(self._ledger, end_calls(ends))))[: len(ends)]
 
     def hasten(self) -> None:
         self._hurry.set()
@@ -317,6 +324,9 @@ class Search:
     gpu_of: Callable[[int], Gpu] | None = None
     predicted: Callable[[int], int | None] = lambda _: None
     takes: Callable[[int], int] = lambda _: 1
+    fuse_seeds: int = 1
+    fits: int = 1_000
+    refusal: str | None = None
     new: bool = False
     """Whether the children are sampled once the pool is there."""
 
@@ -331,7 +341,16 @@ class Search:
         proposals = [Proposal(tokens=(0, 0, 0), architecture=ARCHITECTURE)] * self.children
         if not self.new:
             self.ledger.admit(0, 1, proposals, ())
-        self.world = World(self.ledger, self.slots, self.seconds, self.results, gpu_of=self.gpu_of, takes=self.takes)
+        self.world = World(
+            self.ledger,
+            self.slots,
+            self.seconds,
+            self.results,
+            gpu_of=self.gpu_of,
+            takes=self.takes,
+            fits=self.fits,
+            refusal=self.refusal,
+        )
         self.start_pool(ask=ask)
         if self.new:
             await self.pool.opened()
@@ -352,6 +371,7 @@ class Search:
             renew_crashed=self.renew_crashed,
             replaced=self.replaced,
             workers_per_gpu=self.workers_per_gpu,
+            fuse_seeds=self.fuse_seeds,
         )
         self.slow_ledger = SlowLedger(self.ledger)
         self.pool = self.world.pool = Pool(
@@ -385,7 +405,7 @@ class Search:
 
     async def until_idle(self) -> None:
         """Wait until what every worker has trained is recorded."""
-        while any(worker.attempt for worker in self.pool._workers.values()):
+        while any(worker.attempts for worker in self.pool._workers.values()):
             await asyncio.sleep(0.1)
 
     async def until_all_have_ended(self, within_s: float = 10_000.0) -> None:

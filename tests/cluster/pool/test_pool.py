@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from child_trainer.outcome import Cause, Failure
-from cluster.pool import backlog
+from cluster.pool import new_children
 from cluster.pool.child_weights import LostWeights
 from cluster.pool.failure_policy import ISOLATE_AFTER_LOST, MAX_LOST_ALONE, FailurePolicy, parse_failure_policy
 from cluster.pool.protocol import NoWorkers, WorkerCensus
@@ -131,8 +131,8 @@ def test_the_ledger_is_asked_for_the_attempts_at_a_child_that_is_requested_again
 
 
 def test_new_children_are_those_after_the_start_and_each_of_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backlog, "MAX_NEW", 4)
-    new = backlog.NewChildren(2)
+    monkeypatch.setattr(new_children, "MAX_NEW", 4)
+    new = new_children.NewChildren(2)
     assert [child for child in (1, 2, 3, 6, 5, 3, 5, 7) if new.take(child)] == [3, 6, 5, 7]
     assert new.take(9)  # the fifth: the older ones are forgotten, and no longer new
     assert not any(map(new.take, (3, 4, 5, 6, 7, 9)))
@@ -657,7 +657,7 @@ def test_of_two_open_attempts_of_one_worker_the_older_is_lost() -> None:
         await asyncio.sleep(START_S)
         process = search.world.processes[0]
         search.ledger.start(1, process.place, "newer")
-        process.last = "newer", good(101)
+        process.last = "newer", (good(101),)
         search.start_pool()
         await search.until_all_have_ended()
         assert search.attempts(1) == [("outcome", None)]
@@ -731,15 +731,21 @@ EVENTS = st.lists(
 
 
 # A worker's result arrives at the very moment at which its attempt is abandoned: it must not be recorded first.
-@example(events=[(0.0, "mute", 1), (2.0, "pool", 0), (2.0, "sigterm", 1), (12.0, "cut", 1)], fails={}, new=False)
+@example(
+    events=[(0.0, "mute", 1), (2.0, "pool", 0), (2.0, "sigterm", 1), (12.0, "cut", 1)],
+    fails={},
+    new=False,
+    fuse_seeds=1,
+)
 @given(
     events=EVENTS,
     fails=st.dictionaries(st.integers(1, 8), st.sampled_from(list(Cause)), max_size=3),
     new=st.booleans(),
+    fuse_seeds=st.sampled_from((1, 3)),
 )
-@settings(max_examples=150)
+@settings(max_examples=200)
 def test_whatever_happens_each_child_ends_once(
-    events: list[tuple[float, str, int]], fails: dict[int, Cause], new: bool
+    events: list[tuple[float, str, int]], fails: dict[int, Cause], new: bool, fuse_seeds: int
 ) -> None:
     async def story(search: Search) -> None:
         for pause, what, slot in events:
@@ -751,6 +757,7 @@ def test_whatever_happens_each_child_ends_once(
     fails = {child: cause for child, cause in fails.items() if cause != Cause.PREEMPTED}
     rules = Rules(heartbeat_timeout_s=20.0, child_timeout_s=200.0, recycle_after=3, checkpoints=True)
     search = Search(children=8, slots=3, rules=rules, results=fails, policy=FailurePolicy(max_attempts=50), new=new)
+    search.fuse_seeds = fuse_seeds
     tell(search, story, within_s=3_000.0)
     deaths = sum(what != "pool" for _, what, _ in events)
     for child_id in range(1, 9):

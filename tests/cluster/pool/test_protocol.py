@@ -22,8 +22,8 @@ def dead(message: str) -> Outcome:
 @pytest.mark.parametrize(
     ("report", "outcome"),
     [
-        (replace(SAME, key="k", outcome=good(7)), good(7)),
-        (replace(SAME, key="before", outcome=good(6)), None),  # the order did not reach it
+        (replace(SAME, key="k", outcomes=(good(7),)), good(7)),
+        (replace(SAME, key="before", outcomes=(good(6),)), None),  # the order did not reach it
         (SAME, None),
         (NEXT, dead(NO_MESSAGE)),  # perhaps on another node: nothing is known
         (replace(NEXT, previous_exit=ProcessExit(place="here:1", key="k")), dead(NO_MESSAGE)),

@@ -39,7 +39,7 @@ def attempt(started_at: float = NOW - 10) -> Attempt:
 
 
 def busy(**changes: object) -> WorkerState:
-    worker = WorkerState(slot=0, place="worker-0@here:7", node="a", attempt=attempt(), heard_at=NOW - 1)
+    worker = WorkerState(slot=0, place="worker-0@here:7", node="a", attempts=(attempt(),), heard_at=NOW - 1)
     return replace(worker, **changes)  # type: ignore[arg-type]
 
 
@@ -58,8 +58,8 @@ NONE_LEFT = Nodes(alive=frozenset({"b"}))
         (busy(), NODES, RULES, False),
         (busy(), NODES, RULES, True),
         (busy(heard_at=NOW - 30), NODES, RULES, False),  # just in time
-        (busy(attempt=attempt(NOW - 100), heard_at=NOW), NODES, RULES, False),  # just in time
-        (busy(attempt=attempt(0.0)), NODES, Rules(heartbeat_timeout_s=30.0), False),  # no limit
+        (busy(attempts=(attempt(NOW - 100),), heard_at=NOW), NODES, RULES, False),  # just in time
+        (busy(attempts=(attempt(0.0),)), NODES, Rules(heartbeat_timeout_s=30.0), False),  # no limit
         (busy(), DRAINING, RULES, False),  # it could not resume elsewhere: let it end
         (busy(preempt_requested=True), DRAINING, SAVING, True),  # once is enough
         (busy(place=None, heard_at=NOW - LOST_CALL_TIMEOUT_S), NODES, RULES, False),  # its call was lost a moment ago
@@ -81,7 +81,7 @@ SILENT = "worker-0@here:7 has sent no heartbeat for 31 s"
     ("worker", "nodes", "rules", "stopping", "action"),
     [
         (
-            busy(attempt=attempt(NOW - 100.5)),
+            busy(attempts=(attempt(NOW - 100.5),)),
             NODES,
             RULES,
             False,
@@ -226,7 +226,7 @@ def fleets(draw: st.DrawFn) -> list[WorkerState]:
             slot=slot,
             place=draw(st.none() | st.just(f"p{slot}")),
             node=draw(st.none() | NODE),
-            attempt=draw(st.none() | TIMES.map(attempt)),
+            attempts=draw(st.just(()) | TIMES.map(attempt).map(lambda one: (one,))),
             heard_at=draw(TIMES),
             trained=draw(st.integers(0, 6)),
             restart_reason=draw(st.none() | st.just("rust")),
@@ -254,15 +254,15 @@ def test_every_action_has_a_reason_and_a_worker_gets_one_at_most(
         worker = fleet[action.slot]
         assert action.reason
         # A failure has a cause, and a worker without an attempt fails none.
-        assert isinstance(action, Preempt) or (action.cause is None) == (worker.attempt is None)
+        assert isinstance(action, Preempt) or (action.cause is None) == (not worker.attempts)
         if isinstance(action, Preempt):
             assert rules.checkpoints
-            assert worker.attempt is not None
+            assert worker.attempts
         if isinstance(action, Abandon):
             assert worker.place is None
     for worker in workers:
-        if worker.attempt is not None and worker.slot not in {action.slot for action in actions}:
-            assert rules.child_timeout_s is None or NOW - worker.attempt.started_at <= rules.child_timeout_s
+        if worker.attempts and worker.slot not in {action.slot for action in actions}:
+            assert rules.child_timeout_s is None or NOW - worker.attempts[0].started_at <= rules.child_timeout_s
             assert NOW - worker.heard_at <= rules.heartbeat_timeout_s
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import pytest
 
 from child_trainer.outcome import Cause, Failure, Outcome
 from cluster.pool import worker_process as worker
-from cluster.pool.protocol import ProcessExit, TrainingOrder
+from cluster.pool.protocol import FusionRefused, ProcessExit, TrainingOrder
 from cluster.pool.supervision import Gpu
 from cluster.pool.worker_process import Beat, CrashFile, WorkerProcess, take_exits
 from cluster.search.evaluator import Assignment
@@ -45,9 +45,9 @@ process = WorkerProcess(Trainer(), place="here", node="n", beat=lambda place, ke
 preempt_on_sigterm([process])
 for number in (1, 2):
     order = TrainingOrder(key=f"k{number}", place="here", assignment=assignment(number), batch_size=None)
-    outcome = process.train(order)
+    (outcome,) = process.train(order)
     report = process.report()
-    assert (report.key, report.outcome, report.trained) == (f"k{number}", outcome, number)
+    assert (report.key, report.outcomes, report.trained) == (f"k{number}", (outcome,), number)
     print(outcome.failure.cause if outcome.failure else "finished", flush=True)
 print("idle", flush=True)
 time.sleep(60)
@@ -147,15 +147,15 @@ def test_a_heartbeat_has_place_and_key_and_may_return_a_preemption() -> None:
     trainer = UntilPreempted()
     process = process_with(trainer, beat)
     trainer.let_go.set()
-    assert process.train(order(1)) == GOOD
+    assert process.train(order(1)) == (GOOD,)
     trainer.let_go.clear()
-    assert process.train(order(2)) == GIVEN_BACK
+    assert process.train(order(2)) == (GIVEN_BACK,)
     trainer.let_go.set()
-    assert process.train(order(3)) == GOOD  # the request was for one attempt
+    assert process.train(order(3)) == (GOOD,)  # the request was for one attempt
     assert {place for place, _ in heard} == {"here"}
     assert {key for _, key in heard} <= {None, "k1", "k2", "k3"}
     report = process.report()
-    assert (report.key, report.outcome, report.trained) == ("k3", GOOD, 3)
+    assert (report.key, report.outcomes, report.trained) == ("k3", (GOOD,), 3)
 
 
 def test_an_answer_that_arrives_after_its_attempt_does_not_affect_the_next() -> None:
@@ -175,7 +175,7 @@ def test_an_answer_that_arrives_after_its_attempt_does_not_affect_the_next() -> 
         first = thread.submit(process.train, order(1))
         assert sent.wait(30)
         trainer.let_go.set()
-        assert first.result(30) == GOOD
+        assert first.result(30) == (GOOD,)
         trainer.let_go.clear()
         trainer.busy.clear()
         second = thread.submit(process.train, order(2))
@@ -183,7 +183,7 @@ def test_an_answer_that_arrives_after_its_attempt_does_not_affect_the_next() -> 
         answer.set()
         time.sleep(0.1)
         trainer.let_go.set()
-        assert second.result(30) == GOOD
+        assert second.result(30) == (GOOD,)
 
 
 def test_heartbeats_continue_while_the_pool_is_unavailable() -> None:
@@ -195,6 +195,36 @@ def test_heartbeats_continue_while_the_pool_is_unavailable() -> None:
 
     process_with(UntilPreempted(), beat)
     assert all(heard.acquire(timeout=30) for _ in range(5))
+
+
+class Seeds:
+    """Trains several seeds as one, and each gives its own outcome."""
+
+    def __init__(self, refusal: str | None = None) -> None:
+        self.refusal = refusal
+
+    def why_alone(self, assignment: Assignment) -> str | None:
+        return self.refusal
+
+    def train_together(self, assignments: Sequence[Assignment], **_: Any) -> list[Outcome]:
+        return [replace(GOOD, seed=one.seed) for one in assignments]
+
+
+def test_an_order_of_several_seeds_gives_the_outcome_of_each_and_counts_all() -> None:
+    process = WorkerProcess(Seeds(), place="here", node="n", beat=lambda place, key: False, seeds=Seeds())  # type: ignore[arg-type]
+    outcomes = process.train(replace(order(1), others=(assignment(2), assignment(3))))
+    assert outcomes == tuple(replace(GOOD, seed=seed) for seed in (101, 102, 103))
+    report = process.report()
+    assert report.trained == 3
+    assert dict(report.by_key()) == dict(zip(("k1", "k1+1", "k1+2"), outcomes, strict=True))
+
+
+@pytest.mark.parametrize("seeds", [None, Seeds("a CPU is slower")])
+def test_an_order_of_several_seeds_that_are_to_be_trained_alone_is_refused(seeds: Seeds | None) -> None:
+    process = WorkerProcess(Seeds(), place="here", node="n", beat=lambda place, key: False, seeds=seeds)  # type: ignore[arg-type]
+    with pytest.raises(FusionRefused, match="a CPU is slower" if seeds else "trains every child alone"):
+        process.train(replace(order(1), others=(assignment(2),)))
+    assert (process.report().trained, process.busy) == (0, False)
 
 
 def test_an_attempt_that_raises_leaves_no_outcome_behind() -> None:
@@ -211,7 +241,7 @@ def test_an_attempt_that_raises_leaves_no_outcome_behind() -> None:
     with pytest.raises(OSError, match="the disk is gone"):
         process.train(order(2))
     report = process.report()
-    assert (report.key, report.outcome, report.trained) == (None, None, 1)
+    assert (report.key, report.outcomes, report.trained) == (None, (), 1)
 
 
 # --- Crash files -------------------------------------------------------------------------------------------------

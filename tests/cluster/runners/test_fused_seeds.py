@@ -13,7 +13,7 @@ from child_trainer.outcome import FUSED, Budget, Cause, Outcome
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
-from cluster.pool.failure_policy import MAX_LOST_ALONE, FailurePolicy, parse_failure_policy
+from cluster.pool.failure_policy import MAX_LOST_ALONE, FailurePolicy, attempt_history, parse_failure_policy
 from cluster.runners import trainer as trainer_module
 from cluster.runners.in_process_evaluator import InProcessEvaluator
 from cluster.runners.trainer import Trainer
@@ -49,7 +49,7 @@ def ledger(clock: Clock) -> Ledger:
 
 
 def evaluator_of(trainer: Any, ledger: Ledger) -> InProcessEvaluator:
-    return InProcessEvaluator(trainer, ledger, POLICY, batch_size=32, seeds=trainer)
+    return InProcessEvaluator(trainer, ledger, POLICY, batch_size=32, seeds=trainer, fuse_seeds=3)
 
 
 class TestFused(EvaluatorContract):
@@ -59,14 +59,14 @@ class TestFused(EvaluatorContract):
 
 
 class Joining:
-    """Joins three children at most, and trains them by a function; records which were trained together."""
+    """Trains children by a function, alone or as one; records which were trained together."""
 
     def __init__(self, train: Callable[[Sequence[int]], list[Outcome]]) -> None:
         self.groups: list[list[int]] = []
         self._train = train
 
-    def joined(self, waiting: Sequence[Assignment]) -> list[Assignment]:
-        return list(waiting[:3])
+    def why_alone(self, assignment: Assignment) -> str | None:
+        return None
 
     def train_together(self, assignments: Sequence[Assignment], **_: Any) -> list[Outcome]:
         self.groups.append([one.child_id for one in assignments])
@@ -111,6 +111,22 @@ def test_one_that_fails_is_trained_again_alone(ledger: Ledger) -> None:
     assert trainer.groups == [[1, 2, 3], [2]]
 
 
+def test_those_that_lacked_memory_as_one_are_trained_alone_and_none_has_failed(ledger: Ledger) -> None:
+    def train(seeds: Sequence[int]) -> list[Outcome]:
+        if len(seeds) == 1:
+            return [good(seeds[0])]
+        too_large = [Outcome.failed(Cause.OUT_OF_MEMORY, "why", seed=seed) for seed in seeds]
+        return [replace(outcome, measurements={FUSED: float(len(seeds))}) for outcome in too_large]
+
+    trainer = Joining(train)
+    evaluator = evaluator_of(trainer, ledger)
+    evaluator.submit(*(assignment(number) for number in (1, 2, 3)))
+    assert evaluator.completed() == []
+    assert [evaluator.completed() for _ in range(3)] == [[(number, good(100 + number))] for number in (1, 2, 3)]
+    assert trainer.groups == [[1, 2, 3], [1], [2], [3]]
+    assert attempt_history(ledger.attempts(1)[:1]).failures == 0
+
+
 def test_an_interruption_ends_the_attempts_of_all_and_a_kill_loses_them(ledger: Ledger) -> None:
     def interrupted(seeds: Sequence[int]) -> list[Outcome]:
         raise KeyboardInterrupt
@@ -133,15 +149,17 @@ def test_an_interruption_ends_the_attempts_of_all_and_a_kill_loses_them(ledger: 
     assert trainer.groups == [[1], [2], [3]]  # each alone: the next kill says whose fault it is
 
 
-def test_only_seeds_of_one_network_are_joined_and_only_where_it_is_faster(caplog: pytest.LogCaptureFixture) -> None:
-    trainer, other = Trainer(CONFIG), architecture(8)
-    waiting = [assignment(1), assignment(2, other), replace(assignment(3), seed=101), assignment(4), assignment(5)]
-    assert [one.child_id for one in trainer.joined(waiting)] == [1, 4, 5]
-    assert [one.child_id for one in trainer.joined(waiting[1:])] == [2]
-    large = replace(CONFIG, budget=replace(CONFIG.budget, batch_size=128))
-    for _ in range(2):
-        assert [one.child_id for one in Trainer(large, task=trainer.task).joined(waiting)] == [1]
-    assert "`--fuse-seeds` trains no seeds of a network as one: a CPU is slower" in caplog.text
+def test_seeds_are_trained_alone_where_that_is_faster(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    trainer = Trainer(CONFIG)
+    assert trainer.why_alone(assignment(1)) is None
+    large = Trainer(replace(CONFIG, budget=replace(CONFIG.budget, batch_size=128)), task=trainer.task)
+    joining = Joining(lambda seeds: [good(seed) for seed in seeds])
+    joining.why_alone = large.why_alone  # type: ignore[method-assign]
+    evaluator = evaluator_of(joining, ledger)
+    evaluator.submit(assignment(1), assignment(2), assignment(3))
+    assert [evaluator.completed()[0][0] for _ in range(3)] == [1, 2, 3]
+    assert joining.groups == [[1], [2], [3]]
+    assert caplog.text.count("`--fuse-seeds` trains no seeds of a network as one: a CPU is slower") == 1
 
 
 @pytest.fixture(scope="module")

@@ -55,11 +55,11 @@ PREEMPTED = ClusterModel(child_seconds=None, preempted_per_s=4 / HOUR_S, replace
 def test_a_worker_keeps_its_outcome_until_the_next_child() -> None:
     async def story(group: SimulatedWorkers) -> None:
         before = await group.report(0)
-        assert (before.trained, before.key, before.outcome, before.previous_exit) == (0, None, None, None)
-        outcome = await group.train(0, order(before.place))
+        assert (before.trained, before.key, before.outcomes, before.previous_exit) == (0, None, (), None)
+        (outcome,) = await group.train(0, order(before.place))
         assert (outcome, now()) == (fake_outcome(7, HOUR_S), HOUR_S)
         after = await group.report(0)
-        assert (after.place, after.trained, after.key, after.outcome) == (before.place, 1, "k", outcome)
+        assert (after.place, after.trained, after.key, after.outcomes) == (before.place, 1, "k", (outcome,))
         assert group.worker_log.intervals == [BusyInterval(7, 0.0, HOUR_S, HOUR_S)]
         assert (await group.nodes()).alive == {before.node}
 

@@ -1,16 +1,21 @@
 """What the doctor asks of a ledger: whether the search makes progress."""
 
 import sqlite3
+from collections import Counter
 from typing import NamedTuple
+
+from cluster.search.records import key_of_all
+from cluster.storage.ledger.compact import key_of
 
 
 class OpenAttempt(NamedTuple):
-    """An attempt that has begun, and has not ended."""
+    """An attempt that has begun, and has not ended; `fused` attempts are made as one, this one among them."""
 
     child_id: int
     number: int
     worker: str
     started_at: float
+    fused: int
 
 
 def last_attempt_end(db: sqlite3.Connection) -> float | None:
@@ -36,8 +41,14 @@ def attempts_by_cause(db: sqlite3.Connection) -> dict[str, int]:
 
 def open_attempts(db: sqlite3.Connection) -> list[OpenAttempt]:
     """Return the attempts that have not ended, the oldest first."""
-    query = "SELECT child, number, worker, started_at FROM attempts WHERE ended_at IS NULL ORDER BY started_at"
-    return [OpenAttempt(*row) for row in db.execute(query)]
+    query = "SELECT child, number, worker, started_at, key FROM attempts WHERE ended_at IS NULL ORDER BY started_at"
+    rows = db.execute(query).fetchall()
+    orders = [key_of_all(key_of(child, number, key)) for child, number, _, _, key in rows]
+    fused = Counter(orders)
+    return [
+        OpenAttempt(child, number, worker, started_at, fused[order])
+        for (child, number, worker, started_at, _), order in zip(rows, orders, strict=True)
+    ]
 
 
 def last_durations(db: sqlite3.Connection, count: int) -> list[float]:

@@ -5,7 +5,7 @@ import sqlite3
 from typing import NamedTuple
 
 from cluster.storage.ledger.queries.run import changed_rows, finite_figures
-from cluster.storage.ledger.rows import ON_SHARED_WEIGHTS
+from cluster.storage.ledger.rows import IS_OTHER, ON_SHARED_WEIGHTS
 
 
 class EndedChild(NamedTuple):
@@ -45,6 +45,8 @@ class AttemptTimes(NamedTuple):
     ended_at: float | None
     verdict: str | None
     cause: str | None
+    is_other: bool
+    """Whether it is made as one with another attempt, which is counted for all of them."""
 
 
 class LearnedBatch(NamedTuple):
@@ -90,7 +92,7 @@ def changed_attempts(db: sqlite3.Connection, since: int | None) -> list[AttemptT
     """
     where, values = _changed("attempts", since)
     query = f"""
-    SELECT attempts.rowid, number, sampled_at, started_at, attempts.ended_at, verdict, attempts.cause
+    SELECT attempts.rowid, number, sampled_at, started_at, attempts.ended_at, verdict, attempts.cause, {IS_OTHER}
     FROM attempts JOIN children ON id = child WHERE {where} ORDER BY attempts.rowid
     """
     return [AttemptTimes(*row) for row in db.execute(query, values)]

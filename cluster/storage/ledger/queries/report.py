@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from cluster.storage.ledger.queries.run import last_child
 from cluster.storage.ledger.queries.status import BEST_COLUMNS, Best, best_child
-from cluster.storage.ledger.rows import RECORD_COLUMNS, all_records
+from cluster.storage.ledger.rows import IS_OTHER, RECORD_COLUMNS, all_records
 from cluster.storage.ledger.totals import totals
 from controller.searcher import ChildRecord
 
@@ -148,7 +148,7 @@ def attempt_totals(db: sqlite3.Connection) -> AttemptTotals:
 
 def attempt_seconds(db: sqlite3.Connection, now: float | None) -> float:
     """Return the seconds of all attempts. One that has not ended lasts up to `now`; without that it counts nothing."""
-    query = f"SELECT total(max(0, {_end(now)} - started_at)) FROM attempts WHERE ended_at IS NULL"
+    query = f"SELECT total(max(0, {_end(now)} - started_at)) FROM attempts WHERE ended_at IS NULL AND NOT {IS_OTHER}"
     return totals(db).attempt_seconds + db.execute(query).fetchone()[0]
 
 
@@ -171,7 +171,9 @@ def busy_edges(
     SELECT slice, sum(sign * ((slice + 1) * {width} - at)), sum(sign) FROM (
         SELECT at, sign, max(0, min({slices:d} - 1, CAST(at / {width} AS INTEGER))) AS slice FROM (
             SELECT started_at - {zero} AS at, 1 AS sign FROM attempts
+            WHERE ended_at IS NOT NULL OR NOT {IS_OTHER}
             UNION ALL SELECT max(started_at, coalesce(ended_at, {_end(now)})) - {zero}, -1 FROM attempts
+            WHERE ended_at IS NOT NULL OR NOT {IS_OTHER}
         )
     ) GROUP BY slice
     """

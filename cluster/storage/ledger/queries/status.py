@@ -12,7 +12,7 @@ from child_trainer.outcome import LATENCY, Measure, Stopped
 from cluster.storage.ledger.graphs import unpack
 from cluster.storage.ledger.queries.final_tests import TEST_KEY
 from cluster.storage.ledger.queries.run import finite_figures, last_attempt, last_completion, run_values
-from cluster.storage.ledger.rows import ON_SHARED_WEIGHTS
+from cluster.storage.ledger.rows import IS_OTHER, ON_SHARED_WEIGHTS
 from cluster.storage.ledger.totals import MEASURED, totals
 
 BEST_COLUMNS = (
@@ -185,6 +185,11 @@ def children_by_state(db: sqlite3.Connection) -> dict[str, int]:
     failed = totals(db).failed
     ended = {"finished": last_completion(db) - failed, "failed": failed}
     return found | {state: count for state, count in ended.items() if count}
+
+
+def num_fused(db: sqlite3.Connection) -> int:
+    """Return how many children are in training as one with another one that is counted for all of them."""
+    return db.execute(f"SELECT count(*) FROM attempts WHERE ended_at IS NULL AND {IS_OTHER}").fetchone()[0]
 
 
 def failed_children_by_cause(db: sqlite3.Connection) -> dict[str, int]:

@@ -5,6 +5,7 @@ import sqlite3
 from cluster.config.ceilings import HOUR_S, Used
 from cluster.storage.ledger.queries.report import attempt_seconds
 from cluster.storage.ledger.queries.run import run_values
+from cluster.storage.ledger.rows import IS_OTHER
 
 
 def gpu_shares(db: sqlite3.Connection, gpus: float, *, shares_vary: bool = False) -> dict[str, float]:
@@ -65,6 +66,6 @@ def _seconds_by_share(db: sqlite3.Connection, now: float | None) -> tuple[float,
     end = "coalesce(ended_at, ?, started_at)"
     query = f"""
     SELECT total(max(0, {end} - started_at)), total(gpu_share * max(0, {end} - started_at))
-    FROM attempts WHERE gpu_share IS NOT NULL
+    FROM attempts WHERE gpu_share IS NOT NULL AND (ended_at IS NOT NULL OR NOT {IS_OTHER})
     """
     return db.execute(query, (now, now)).fetchone()

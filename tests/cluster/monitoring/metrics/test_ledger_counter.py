@@ -11,7 +11,7 @@ from child_trainer.outcome import Cause, Outcome
 from child_trainer.supernets.jobs import Score, Steps
 from cluster.monitoring.metrics.ledger_counter import LedgerCounter
 from cluster.monitoring.metrics.snapshot import MetricsSnapshot
-from cluster.search.records import BatchResult, Verdict
+from cluster.search.records import BatchResult, Verdict, fused_key
 from controller.searcher import Proposal
 from tests.cluster.monitoring.metrics.histories import CONFIG, SPACE, History
 
@@ -51,6 +51,21 @@ def steps(history: History) -> Iterator[str]:
     history.ledger.finish(3, history.fail("3a", Cause.DIVERGED, Verdict.OUTCOME), 0.0)
     history.learn(1, (0, 3), baseline=0.3, entropy=2.0)
     yield step("all ended")
+
+
+def test_children_that_are_trained_as_one_keep_one_worker_busy(history: History) -> None:
+    counter = LedgerCounter(CONFIG)
+    history.ledger.begin(workers=3)
+    history.sample([A, A, A])
+    for place in range(3):
+        history.start(1 + place, fused_key("ab", place))
+    snapshot = count(counter, history)
+    assert (snapshot.running, snapshot.busy) == (3, 1)
+    for place in range(2):
+        history.give(1 + place, fused_key("ab", place), 0.5)
+    history.give(3, fused_key("ab", 2), 0.5)
+    snapshot = count(counter, history)
+    assert (snapshot.running, snapshot.busy) == (0, 0)
 
 
 def test_every_fact_of_a_known_history(history: History) -> None:

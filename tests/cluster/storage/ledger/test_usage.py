@@ -12,7 +12,7 @@ from cluster.config.ceilings import CeilingOptions, Used
 from cluster.config.run_config import RunConfig
 from cluster.monitoring.status import read_status, read_used
 from cluster.runners.ceiling_watch import MAX_INTERVAL_S, MIN_INTERVAL_S, CeilingWatch
-from cluster.search.records import GpuUse, Verdict
+from cluster.search.records import AttemptEnd, GpuUse, Verdict, end_calls, fused_key, made_together
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.queries.usage import gpus_per_child, mean_gpu_share, used
 from cluster.storage.ledger.reader import reading
@@ -87,6 +87,33 @@ def test_each_attempt_counts_with_its_share_and_each_start_with_its_own(run: Run
     run.ledger.start(2, "d", "2-2")
     run.after(1_000)
     assert run.used() == pytest.approx((1_121, 205))
+
+
+@pytest.mark.parametrize("share", [None, 0.5])
+def test_attempts_as_one_use_what_their_worker_has_once(run: Run, share: float | None) -> None:
+    """While they run, when the run is killed with them, and when they have ended."""
+    run.ledger.begin(workers=1, gpus=0.5, shares_vary=share is not None)
+    gpu = None if share is None else GpuUse(gpu="n/0", share=share)
+
+    def start(key: str) -> list[str]:
+        keys = [fused_key(key, place) for place in range(3)]
+        for child, each in enumerate(keys, start=1):
+            run.ledger.start(child, "a", each, gpu=gpu)
+        return keys
+
+    start("ab")
+    run.after(30)
+    assert run.used() == pytest.approx((30, 15))
+    run.killed()
+    run.ledger.begin(workers=1, gpus=0.5, shares_vary=share is not None)
+    assert run.used() == pytest.approx((30, 15))
+    keys = start("cd")
+    run.after(60)
+    assert run.used() == pytest.approx((90, 45))
+    ends = [AttemptEnd(key, GOOD, Verdict.OUTCOME) for key in keys]
+    for _ in range(2):  # Ray delivers calls at least once
+        assert made_together(run.ledger, end_calls(ends))[:3] == [True] * 3
+        assert run.used() == pytest.approx((90, 45))
 
 
 def test_attempts_with_a_part_of_their_own_count_with_it_in_each_start(run: Run) -> None:
