@@ -10,6 +10,7 @@ from functools import cache, lru_cache
 from itertools import chain, permutations
 
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture, Node, node
+from child_trainer.architectures.family import Family
 from child_trainer.architectures.operation_types import Value
 
 CELL_OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -78,12 +79,20 @@ def network(cell: Cell, *, cells_per_stage: int = CELLS_PER_STAGE, stem_channels
         cells_per_stage: cells in each of the three stages.
         stem_channels: channels of the first stage; the second has twice as many, the third four times.
     """
+    options = [CELL_OPERATIONS.index(operation) for operation, _ in zip(cell, EDGES, strict=True)]
+    return _networks(cells_per_stage, stem_channels).member(*options)
 
-    def edge(name: str, gate: str, source: str, channels: int) -> list[Node]:
-        return [_edge(name, chosen[gate], source, channels)]
 
-    chosen = dict(zip(GATES, cell, strict=True))
-    return _network(edge, cells_per_stage, stem_channels)
+@lru_cache(maxsize=16)
+def _networks(cells_per_stage: int, stem_channels: int) -> Family:
+    """Return the networks of all cells, made of the nodes of those that have one operation on every edge."""
+
+    def every_edge(operation: str) -> MakeEdge:
+        return lambda name, gate, source, channels: [_edge(name, operation, source, channels)]
+
+    same = [_network(every_edge(operation), cells_per_stage, stem_channels) for operation in CELL_OPERATIONS]
+    gates = {n.name: n.name.rpartition(".")[2] for n in same[0].nodes}
+    return Family(same, {name: GATES.index(gate) for name, gate in gates.items() if gate in GATES})
 
 
 def supernet(*, cells_per_stage: int = CELLS_PER_STAGE, stem_channels: int = STEM_CHANNELS) -> Architecture:
