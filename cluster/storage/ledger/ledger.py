@@ -19,6 +19,7 @@ from cluster.search.records import (
     Batch,
     BatchResult,
     Ended,
+    EndedAttempt,
     GpuUse,
     LedgerCall,
     StoreName,
@@ -47,9 +48,11 @@ from cluster.storage.ledger.rows import (
     form_batch,
     free_lanes,
     insert_child,
+    insert_ended,
     last_batch,
     num_unbatched,
     put,
+    records_of,
     use_row,
 )
 from cluster.storage.ledger.schema import migrate
@@ -334,6 +337,21 @@ class Ledger:
                 db.execute(again, (child_id,))
             return True
 
+    def now(self) -> float:
+        """See `AttemptLedger.now`."""
+        return self._clock()
+
+    def record_attempt(self, attempt: EndedAttempt) -> None:
+        """See `AttemptLedger.record_attempt`."""
+        with self._transaction() as db:
+            attempt_id = insert_ended(db, attempt)
+            if attempt_id is None:
+                return
+            # In one transaction with the child's outcome, which follows, no row needs a copy of it.
+            kept = attempt.verdict == Verdict.OUTCOME and self._transaction.joined
+            ended = self._clock(), attempt.outcome, attempt.verdict
+            end_attempts(db, "attempt_id = ?", attempt_id, *ended, kept=kept)
+
     def share_time(self, keys: Sequence[str]) -> None:
         """See `AttemptLedger.share_time`."""
         marks = ", ".join("?" * len(keys))
@@ -368,9 +386,9 @@ class Ledger:
         """See `ReplicaLedger.finish`."""
         with self._transaction() as db:
             now = self._clock()
-            end_child(db, child_id, now, outcome, reward)
+            ended = end_child(db, child_id, now, outcome, reward)
             end_attempts(db, "child = ? AND ended_at IS NULL", child_id, now, outcome, Verdict.OUTCOME, kept=True)
-            return self._records("id = ?", child_id)[0]
+            return next(records_of([ended])) if ended else self._records("id = ?", child_id)[0]
 
     def finish_all(self, children: Sequence[Ended]) -> Sequence[ChildRecord]:
         """See `ReplicaLedger.finish_all`."""
