@@ -80,7 +80,14 @@ def network(cell: Cell, *, cells_per_stage: int = CELLS_PER_STAGE, stem_channels
         stem_channels: channels of the first stage; the second has twice as many, the third four times.
     """
     options = [CELL_OPERATIONS.index(operation) for operation, _ in zip(cell, EDGES, strict=True)]
-    return _networks(cells_per_stage, stem_channels).member(*options)
+    made = _networks(cells_per_stage, stem_channels).member(*options)
+    if (cells_per_stage, stem_channels) == (CELLS_PER_STAGE, STEM_CHANNELS):
+        _CELLS[made.id] = cell
+    return made
+
+
+_CELLS: dict[str, Cell] = {}
+"""The cells of the benchmark whose networks were made, by their ids."""
 
 
 @lru_cache(maxsize=16)
@@ -152,11 +159,11 @@ def cell_of(architecture: Architecture) -> Cell:
     Raises:
         InvalidArchitecture: the benchmark has no such network.
     """
+    if (cell := _CELLS.get(architecture.id)) is not None:
+        return cell
     for cell in _last_cells(architecture):
         # With the arguments that the space passes, or the cache would hold this network twice.
-        known = network(cell, cells_per_stage=CELLS_PER_STAGE, stem_channels=STEM_CHANNELS)
-        # Networks of this module are equal; the id, which takes longer to compute, is for isomorphic ones.
-        if known == architecture or known.id == architecture.id:
+        if network(cell, cells_per_stage=CELLS_PER_STAGE, stem_channels=STEM_CHANNELS).id == architecture.id:
             return cell
     raise InvalidArchitecture(
         f"architecture {architecture.id} is no network of NAS-Bench-201: those have {STAGES} stages of"
