@@ -45,6 +45,7 @@ from cluster.storage.ledger.rows import (
     child_of,
     end_attempts,
     end_child,
+    first_open,
     form_batch,
     free_lanes,
     insert_child,
@@ -187,10 +188,7 @@ class Ledger:
                 again = "UPDATE batches SET learned_at = NULL WHERE replica = ? AND number > ? AND pushed = 1"
                 db.execute(f"{again} AND learned_at IS NOT NULL", (replica, applied))
         with self._lock:
-            row = self._connection.execute(
-                "SELECT number, versions FROM batches WHERE replica = ? AND learned_at IS NULL ORDER BY number LIMIT 1",
-                (replica,),
-            ).fetchone()
+            row = first_open(self._connection, replica)
             if row is None:
                 return None
             children = self._children("replica = ? AND batch = ? ORDER BY id", replica, row[0])
@@ -224,7 +222,11 @@ class Ledger:
                     "INSERT INTO batches (replica, number, versions, sampled_at) VALUES (?, ?, ?, ?)",
                     (replica, number, json.dumps(versions), self._clock()),
                 )
-            self._sample(replica, number, admitted, origin=origin)
+            children = self._sample(replica, number, admitted, origin=origin)
+            # What would be read back is what was written, but for notes and jobs, which JSON may change.
+            plain = children and not any(one.notes or one.job for one in admitted)
+            if plain and (open_batch := first_open(db, replica)) and open_batch[0] == number:
+                return Batch(replica=replica, number=number, versions=tuple(versions), children=tuple(children))
         return self.open_batch(replica)
 
     def stream(self, replica: int) -> Stream:
@@ -274,8 +276,9 @@ class Ledger:
         proposals: Sequence[Proposal],
         versions: tuple[int, ...] | None = None,
         origin: str = "",
-    ) -> None:
-        db = self._connection
+    ) -> list[Child]:
+        """Insert the children of these proposals, and return them."""
+        db, children = self._connection, list[Child]()
         lanes = free_lanes(db, replica)
         said = origin or None
         for child_id, proposal in enumerate(proposals, start=last_child(db) + 1):
@@ -284,6 +287,8 @@ class Ledger:
             child, seed = Child(id=child_id, proposal=proposal, lane=lane), child_seed(self._seed, child_id)
             insert_child(db, child, (replica, batch), graph, seed, self._clock(), (versions, said))
             said = AS_BEFORE if origin else None
+            children.append(child)
+        return children
 
     def start(
         self,

@@ -169,6 +169,12 @@ def last_batch(db: sqlite3.Connection, replica: int) -> int:
     return db.execute("SELECT coalesce(max(number), 0) FROM batches WHERE replica = ?", (replica,)).fetchone()[0]
 
 
+def first_open(db: sqlite3.Connection, replica: int) -> tuple[int, str] | None:
+    """Return the number and the versions, JSON, of the replica's first batch that it has not learnt from, if any."""
+    query = "SELECT number, versions FROM batches WHERE replica = ? AND learned_at IS NULL ORDER BY number LIMIT 1"
+    return db.execute(query, (replica,)).fetchone()
+
+
 def num_unbatched(db: sqlite3.Connection, replica: int) -> int:
     """Return how many of the replica's children are in no batch."""
     query = "SELECT count(*) FROM children WHERE replica = ? AND batch = ?"

@@ -66,6 +66,16 @@ def test_a_batch_is_durable(ledger: Ledger, path: Path) -> None:
     reader.close()
 
 
+def test_a_turn_does_not_look_at_the_batches_that_were_learnt_from(ledger: Ledger) -> None:
+    asked: list[str] = []
+    ledger._connection.set_trace_callback(asked.append)
+    ledger.turn(0)
+    ledger._connection.set_trace_callback(None)
+    (query,) = (text for text in asked if "FROM batches" in text and "learned_at" in text)
+    plan = ledger._connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
+    assert [step[-1] for step in plan] == ["SEARCH batches USING INDEX batches_open (replica=?)"]
+
+
 def test_calls_that_share_a_message_are_made_in_order_and_durable_together(ledger: Ledger, path: Path) -> None:
     ledger.admit(0, 1, proposals(2), ())
     with closing(sqlite3.connect(path)) as reader:
