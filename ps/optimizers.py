@@ -58,23 +58,23 @@ class UpdateRule:
         optimizer: a key of `optimizer_options.OPTIMIZERS`.
         options: complete options, from `optimizer_options.complete_options`.
         sizes: tensor name -> the number of its elements, in the vector's order.
+        values: the vector, float32, which is stepped in place.
     """
 
-    def __init__(self, optimizer: str, options: Mapping[str, float], sizes: Mapping[str, int]) -> None:
+    def __init__(self, optimizer: str, options: Mapping[str, float], sizes: Mapping[str, int], values: Tensor) -> None:
         self._optimizer, self._options, self._sizes = optimizer, options, sizes
         self._offsets = [0, *accumulate(sizes.values())]
         self._slots: dict[str, Tensor] = {}
         for slot in _SLOTS[optimizer](options):
             self._slots[slot] = torch.zeros(len(sizes) if slot == STEP else self._offsets[-1])
         self._stepped = False
+        self._values = values
+        self._ranges: dict[tuple[int, int], tuple[Tensor, Mapping[str, Tensor]]] = {}  # `_range` of those seen
 
-    def pieces(
-        self, values: Tensor, gradient: Tensor, first: int, last: int, rate: float | None = None
-    ) -> Iterator[Piece]:
+    def pieces(self, gradient: Tensor, first: int, last: int, rate: float | None = None) -> Iterator[Piece]:
         """Yield what `step` needs to step some consecutive tensors; the others and their state stay unchanged.
 
         Args:
-            values: the whole vector, float32.
             gradient: the gradients of these tensors, end to end.
             first: the number of the first tensor that takes a step.
             last: the number after that of the last one.
@@ -85,8 +85,8 @@ class UpdateRule:
         begin = self._offsets[first]
         for start, stop, count in self._alike(first, last):
             a, b = self._offsets[start], self._offsets[stop]
-            slots = {name: slot[start:stop] if name == STEP else slot[a:b] for name, slot in self._slots.items()}
-            yield Piece(self._optimizer, options, count, values[a:b], gradient[a - begin : b - begin], slots)
+            values, slots = self._range(start, stop)
+            yield Piece(self._optimizer, options, count, values, gradient[a - begin : b - begin], slots)
 
     def state(self) -> Iterator[tuple[str, Mapping[str, int], Tensor]]:
         """Yield each slot, with what its vector has of each tensor, and the vector; nothing before the first step."""
@@ -102,6 +102,17 @@ class UpdateRule:
                 a, b = (number, number + 1) if slot == STEP else self._offsets[number : number + 2]
                 self._slots[slot][a:b] = tensors[name].reshape(-1)
 
+    def _range(self, start: int, stop: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return the values and the slots of some consecutive tensors."""
+        known = self._ranges.get((start, stop))
+        if known is None:
+            a, b = self._offsets[start], self._offsets[stop]
+            slots = {name: slot[start:stop] if name == STEP else slot[a:b] for name, slot in self._slots.items()}
+            known = self._values[a:b], slots
+            if len(self._ranges) < _MAX_RANGES:
+                self._ranges[start, stop] = known
+        return known
+
     def _alike(self, first: int, last: int) -> Iterator[tuple[int, int, float]]:
         """Cut a range of tensors where the number of steps that they have taken changes: Adam's factors depend on it.
 
@@ -114,6 +125,9 @@ class UpdateRule:
             yield start, stop, count
             start = stop
 
+
+_MAX_RANGES = 256
+"""Ranges of tensors whose views are kept. Most pushes have all of a vector's tensors, or always the same ones."""
 
 STEP = "step"
 """The slot that counts a tensor's steps: one number for each tensor, where other slots have one for each element."""

@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Literal, Self
 
-from child_trainer.architectures.canonical import certificate
+from child_trainer.architectures.canonical import Graph, certificate
 from child_trainer.architectures.channel_order import read_in_order
 from child_trainer.architectures.operation_types import OPERATIONS, Value
 
@@ -122,6 +122,21 @@ class Architecture:
         known = {name: self.__dict__[name] for name in ("id", "digest") if name in self.__dict__}
         return _unpickled, (type(self), self.kind, rows, self.outputs, self.hyperparameters, known)
 
+    @classmethod
+    def unchecked(
+        cls,
+        kind: Kind,
+        nodes: tuple[Node, ...],
+        outputs: tuple[str, ...],
+        hyperparameters: tuple[tuple[str, float], ...] = (),
+        *,
+        known: Mapping[str, str],
+    ) -> Self:
+        """Return an architecture that is valid for sure; `known` has of its id and its digest what was computed."""
+        architecture = object.__new__(cls)
+        architecture.__dict__.update(kind=kind, nodes=nodes, outputs=outputs, hyperparameters=hyperparameters, **known)
+        return architecture
+
     @cached_property
     def ordered(self) -> tuple[Node, ...]:
         """The nodes, each after everything that it reads; in the given order if that already holds."""
@@ -164,17 +179,7 @@ class Architecture:
         The order of a concatenation's inputs counts where an operation behind it reads channels by place.
         Recorded runs refer to architectures by it, so it must never change (tests pin some).
         """
-        live = self.pruned()
-        in_order = read_in_order(live.ordered, live.outputs, INPUTS[self.kind])
-        graph = certificate(
-            {n.name: n.label() for n in live.ordered} | {i: ("input", i) for i in INPUTS[self.kind]},
-            {n.name: n.inputs for n in live.ordered},
-            {n.name for n in live.nodes if OPERATIONS[n.op].commutative and n.name not in in_order},
-            live.outputs,
-        )
-        hyperparameters = [(name, float(value)) for name, value in self.hyperparameters]
-        text = json.dumps([self.kind, graph, hyperparameters])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return id_of(self.kind, certificate(*labelled_graph(self)), self.hyperparameters)
 
     @cached_property
     def digest(self) -> str:
@@ -217,10 +222,31 @@ def _unpickled(
     hyperparameters: tuple[tuple[str, float], ...],
     known: dict[str, str],
 ) -> Architecture:
-    architecture = object.__new__(cls)
-    fields = {"kind": kind, "nodes": tuple([Node(*row) for row in rows])}
-    architecture.__dict__.update(fields, outputs=outputs, hyperparameters=hyperparameters, **known)
-    return architecture
+    return cls.unchecked(kind, tuple([Node(*row) for row in rows]), outputs, hyperparameters, known=known)
+
+
+def labelled_graph(architecture: Architecture) -> tuple[Graph, list[str]]:
+    """Return the graph of the live nodes and of the inputs, and the label of each."""
+    live, inputs = architecture.live_nodes(), INPUTS[architecture.kind]
+    in_order = read_in_order(live, architecture.outputs, inputs)
+    graph = Graph.of(
+        [*[n.name for n in live], *inputs],
+        [n.inputs for n in live],
+        [OPERATIONS[n.op].commutative and n.name not in in_order for n in live],
+        architecture.outputs,
+    )
+    return graph, [*[_label_text(n.op, n.attributes) for n in live], *[repr(("input", name)) for name in inputs]]
+
+
+@lru_cache(maxsize=4096)  # by what the label is made of, as to look up the label takes twice as long
+def _label_text(op: str, attributes: tuple[tuple[str, Value], ...]) -> str:
+    return repr(_label(op, attributes))
+
+
+def id_of(kind: Kind, graph: str, hyperparameters: Sequence[tuple[str, float]] = ()) -> str:
+    """Return the id of an architecture, given the certificate of its live nodes."""
+    settings = json.dumps([(name, float(value)) for name, value in hyperparameters])
+    return hashlib.sha256(f"[{json.dumps(kind)}, {graph}, {settings}]".encode()).hexdigest()[:16]
 
 
 def digest_of(text: str) -> str:

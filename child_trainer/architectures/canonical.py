@@ -7,102 +7,163 @@ interchangeable ones), graphs that are not isomorphic get different certificates
 differences only between highly regular graphs.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import json
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
-
-Label = tuple[str | tuple[tuple[str, str], ...], ...]
-"""What distinguishes nodes, in nested tuples of texts."""
 
 Colours = list[int]
 """One colour for each node, in the order of the labels."""
 
 
-def certificate(
-    labels: Mapping[str, Label],
-    inputs: Mapping[str, Sequence[str]],
-    commutative: Collection[str],
-    outputs: Sequence[str],
-) -> list[Any]:
-    """Return the certificate of a graph, as plain data.
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A certificate without its labels, which graphs have in common that differ in labels alone.
 
-    Args:
-        labels: the label of each node and of each input of the graph.
-        inputs: what each node reads; every node comes after what it reads.
-        commutative: the nodes for which the order of their inputs does not matter.
+    Attributes:
+        nodes: the number of the node in each row.
+        rows: the text, with `%s` in place of each row's label.
+    """
+
+    nodes: Sequence[int]
+    rows: str
+
+    def filled(self, labels: Sequence[str]) -> str:
+        """Return the certificate, given each node's `label_json`."""
+        return self.rows % tuple([labels[number] for number in self.nodes])
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A graph without its labels. Its inputs are nodes, too. Nodes have numbers instead of names, for speed.
+
+    Attributes:
+        sources: what each node reads; the inputs of the graph read nothing.
+        commute: whether the order of what it reads does not matter.
         outputs: the nodes whose values leave the graph, in order.
+        depths: the length in edges of the longest path from an input to each node.
     """
-    # Numbers instead of names from here on, for speed: this is most of the work of a search of a table.
-    number = {name: place for place, name in enumerate(labels)}
-    commute = [name in commutative for name in labels]
-    sources = [tuple([number[source] for source in inputs.get(name, ())]) for name in labels]
 
-    texts = [_text(label) for label in labels.values()]
-    depth = _depths(sources, [number[name] for name in inputs])
-    leaves = [()] * len(texts)
-    for name in set(outputs):
-        leaves[number[name]] = tuple([i for i, output in enumerate(outputs) if output == name])
-    colours, count = _ranks(list(zip(depth, texts, leaves, strict=True)))
-    reads = _reads(sources, commute, colours)
-    # Where all colours differ already, there is nothing to refine.
-    readers = _readers(sources, commute) if count < len(texts) else []
-    while count < len(texts):
-        refined, finer = _ranks(list(zip(colours, reads, _read_by(readers, colours), strict=True)))
-        if finer == count:
-            break
-        colours, count = refined, finer
-        reads = _reads(sources, commute, colours)
-    rows = sorted(zip(colours, texts, reads, strict=True))
-    return [rows, [colours[number[name]] for name in outputs]]
+    sources: Sequence[tuple[int, ...]]
+    commute: Sequence[bool]
+    outputs: Sequence[int]
+    depths: Sequence[int]
+
+    @classmethod
+    def of(
+        cls, names: Sequence[str], inputs: Sequence[Sequence[str]], commute: Sequence[bool], outputs: Sequence[str]
+    ) -> "Graph":
+        """Return the graph of some nodes, whose numbers are their places in `names`.
+
+        Args:
+            names: of the nodes, each after what it reads, and then of the inputs of the graph.
+            inputs: what each node reads.
+            commute: for each node, whether the order of what it reads does not matter.
+            outputs: the nodes whose values leave the graph, in order.
+        """
+        number = {name: place for place, name in enumerate(names)}
+        sources = [tuple([number[source] for source in read]) for read in inputs]
+        rest = len(names) - len(sources)
+        sources += [()] * rest
+        return cls(sources, [*commute, *[False] * rest], [number[name] for name in outputs], _depths(sources, rest))
+
+    def first_keys(self, labels: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Return what the nodes' first colours are the `ranks` of, given their labels."""
+        leaves = [()] * len(labels)
+        for node in set(self.outputs):
+            leaves[node] = tuple([i for i, output in enumerate(self.outputs) if output == node])
+        return list(zip(self.depths, labels, leaves, strict=True))
+
+    def form(self, colours: Colours) -> Form:
+        """Return the form of the certificate, given the first colours."""
+        colours = self._refined(colours)
+        reads = self._reads(range(len(colours)), colours)
+        # Nodes of one colour have equal rows.
+        nodes = sorted(range(len(colours)), key=colours.__getitem__)
+        rows = ", ".join([f"[{colours[node]}, %s, {reads[node]}]" for node in nodes])
+        return Form(nodes, f"[[{rows}], {[colours[output] for output in self.outputs]}]")
+
+    def _refined(self, colours: Colours) -> Colours:
+        """Return the colours refined until nothing changes; nodes of one colour stay in the order of their keys."""
+        alike = _alike(range(len(colours)), colours)
+        readers = self._readers({node for nodes in alike for node in nodes}) if alike else {}
+        while alike:
+            added, place = [0] * len(colours), dict[int, int]()
+            for nodes in alike:
+                read = map(tuple, self._reads(nodes, colours))
+                its, count = ranks(list(zip(read, _read_by(nodes, readers, colours), strict=True)))
+                place.update(zip(nodes, its, strict=True))
+                added[colours[nodes[0]]] = count - 1
+            if not any(added):
+                break
+            first = [colour + more for colour, more in enumerate(accumulate(added, initial=0))]
+            colours = [first[colour] for colour in colours]
+            for node, its in place.items():
+                colours[node] += its
+            alike = [finer for nodes in alike for finer in _alike(nodes, colours)]
+        return colours
+
+    def _reads(self, nodes: Iterable[int], colours: Colours) -> list[list[int]]:
+        """Return the colours of what some nodes read."""
+        sources, commute = self.sources, self.commute
+        return [
+            sorted([colours[source] for source in sources[node]])
+            if commute[node]
+            else [colours[source] for source in sources[node]]
+            for node in nodes
+        ]
+
+    def _readers(self, nodes: Container[int]) -> dict[int, list[tuple[int, int]]]:
+        """Return who reads each of some nodes, and at which position: -1 where the order does not matter."""
+        readers: dict[int, list[tuple[int, int]]] = {}
+        for reader, (read, any_order) in enumerate(zip(self.sources, self.commute, strict=True)):
+            for position, source in enumerate(read):
+                if source in nodes:
+                    readers.setdefault(source, []).append((reader, -1 if any_order else position))
+        return readers
 
 
-@lru_cache(maxsize=4096)  # to make the text of a label takes as long as all else
-def _text(label: Label) -> str:
-    return repr(label)
+def certificate(graph: Graph, labels: Sequence[str]) -> str:
+    """Return the certificate of a graph as JSON, given what distinguishes its nodes."""
+    colours, _ = ranks(graph.first_keys(labels))
+    return graph.form(colours).filled([label_json(label) for label in labels])
 
 
-def _readers(sources: Sequence[tuple[int, ...]], commute: Sequence[bool]) -> list[list[tuple[int, int]]]:
-    """Return each node's readers, with the position at which they read it: -1 where the order does not matter."""
-    readers: list[list[tuple[int, int]]] = [[] for _ in sources]
-    for reader, (read, any_order) in enumerate(zip(sources, commute, strict=True)):
-        for position, source in enumerate(read):
-            readers[source].append((reader, -1 if any_order else position))
-    return readers
+@lru_cache(maxsize=4096)  # to write the label of each node again takes as long as all else
+def label_json(label: str) -> str:
+    """Return a label as a certificate has it."""
+    return json.dumps(label)
 
 
-def _read_by(readers: Sequence[Sequence[tuple[int, int]]], colours: Colours) -> list[tuple[tuple[int, int], ...]]:
-    """Return the colours of each node's readers, with the position at which they read it."""
-    return [
-        tuple(sorted([(colours[reader], position) for reader, position in own]))
-        if len(own) > 1
-        else tuple([(colours[reader], position) for reader, position in own])
-        for own in readers
-    ]
-
-
-def _reads(sources: Sequence[tuple[int, ...]], commute: Sequence[bool], colours: Colours) -> list[tuple[int, ...]]:
-    """Return the colours of what each node reads."""
-    reads = [tuple([colours[source] for source in read]) for read in sources]
-    for place, any_order in enumerate(commute):
-        if any_order:
-            reads[place] = tuple(sorted(reads[place]))
-    return reads
-
-
-def _depths(sources: Sequence[tuple[int, ...]], ordered: Sequence[int]) -> list[int]:
-    """Return the length in edges of the longest path from an input to each node.
-
-    `ordered` has the nodes that are no inputs, each after what it reads.
-    """
-    depth = [0] * len(sources)
-    for place in ordered:
-        read = sources[place]
-        # Most nodes read one other, and `max` of one number would take longer than all else here.
-        depth[place] = 1 + (depth[read[0]] if len(read) == 1 else max([depth[source] for source in read], default=0))
-    return depth
-
-
-def _ranks(keys: Sequence[Any]) -> tuple[Colours, int]:
+def ranks(keys: Sequence[Any]) -> tuple[Colours, int]:
     """Return the rank of each key among the distinct keys, and how many distinct keys there are."""
     order = {key: rank for rank, key in enumerate(sorted(set(keys)))}
     return [order[key] for key in keys], len(order)
+
+
+def _alike(nodes: Iterable[int], colours: Colours) -> list[list[int]]:
+    """Return those of some nodes that share their colour with others, by colour."""
+    by_colour: dict[int, list[int]] = {}
+    for node in nodes:
+        by_colour.setdefault(colours[node], []).append(node)
+    return [its for its in by_colour.values() if len(its) > 1]
+
+
+def _read_by(
+    nodes: Iterable[int], readers: Mapping[int, Sequence[tuple[int, int]]], colours: Colours
+) -> list[tuple[tuple[int, int], ...]]:
+    """Return the colours of some nodes' readers, with the position at which they read."""
+    return [
+        tuple(sorted([(colours[reader], position) for reader, position in readers.get(node, ())])) for node in nodes
+    ]
+
+
+def _depths(sources: Sequence[tuple[int, ...]], inputs: int) -> list[int]:
+    """Return the length in edges of the longest path from an input to each node; the last `inputs` are the inputs."""
+    depth = [0] * len(sources)
+    for node, read in enumerate(sources[:-inputs]):
+        # Most nodes read one other, and `max` of one number would take longer than all else here.
+        depth[node] = 1 + (depth[read[0]] if len(read) == 1 else max([depth[source] for source in read], default=0))
+    return depth

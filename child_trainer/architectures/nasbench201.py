@@ -10,6 +10,7 @@ from functools import cache, lru_cache
 from itertools import chain, permutations
 
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture, Node, node
+from child_trainer.architectures.family import Family
 from child_trainer.architectures.operation_types import Value
 
 CELL_OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -78,12 +79,27 @@ def network(cell: Cell, *, cells_per_stage: int = CELLS_PER_STAGE, stem_channels
         cells_per_stage: cells in each of the three stages.
         stem_channels: channels of the first stage; the second has twice as many, the third four times.
     """
+    options = [CELL_OPERATIONS.index(operation) for operation, _ in zip(cell, EDGES, strict=True)]
+    made = _networks(cells_per_stage, stem_channels).member(*options)
+    if (cells_per_stage, stem_channels) == (CELLS_PER_STAGE, STEM_CHANNELS):
+        _CELLS[made.id] = cell
+    return made
 
-    def edge(name: str, gate: str, source: str, channels: int) -> list[Node]:
-        return [_edge(name, chosen[gate], source, channels)]
 
-    chosen = dict(zip(GATES, cell, strict=True))
-    return _network(edge, cells_per_stage, stem_channels)
+_CELLS: dict[str, Cell] = {}
+"""The cells of the benchmark whose networks were made, by their ids."""
+
+
+@lru_cache(maxsize=16)
+def _networks(cells_per_stage: int, stem_channels: int) -> Family:
+    """Return the networks of all cells, made of the nodes of those that have one operation on every edge."""
+
+    def every_edge(operation: str) -> MakeEdge:
+        return lambda name, gate, source, channels: [_edge(name, operation, source, channels)]
+
+    same = [_network(every_edge(operation), cells_per_stage, stem_channels) for operation in CELL_OPERATIONS]
+    gates = {n.name: n.name.rpartition(".")[2] for n in same[0].nodes}
+    return Family(same, {name: GATES.index(gate) for name, gate in gates.items() if gate in GATES})
 
 
 def supernet(*, cells_per_stage: int = CELLS_PER_STAGE, stem_channels: int = STEM_CHANNELS) -> Architecture:
@@ -143,11 +159,11 @@ def cell_of(architecture: Architecture) -> Cell:
     Raises:
         InvalidArchitecture: the benchmark has no such network.
     """
+    if (cell := _CELLS.get(architecture.id)) is not None:
+        return cell
     for cell in _last_cells(architecture):
         # With the arguments that the space passes, or the cache would hold this network twice.
-        known = network(cell, cells_per_stage=CELLS_PER_STAGE, stem_channels=STEM_CHANNELS)
-        # Networks of this module are equal; the id, which takes longer to compute, is for isomorphic ones.
-        if known == architecture or known.id == architecture.id:
+        if network(cell, cells_per_stage=CELLS_PER_STAGE, stem_channels=STEM_CHANNELS).id == architecture.id:
             return cell
     raise InvalidArchitecture(
         f"architecture {architecture.id} is no network of NAS-Bench-201: those have {STAGES} stages of"

@@ -3,6 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from child_trainer.outcome import Cause, Outcome
 from cluster.pool.child_weights import LostWeights
@@ -18,7 +19,11 @@ from cluster.pool.failure_policy import (
 from cluster.pool.output_files import OutputCapture, no_capture
 from cluster.pool.seed_groups import seed_groups
 from cluster.search.evaluator import Assignment, ChildTrainer, SeedsTrainer
-from cluster.search.records import LOCAL_WORKER, AttemptLedger, Verdict, fused_key
+from cluster.search.records import LOCAL_WORKER, AttemptLedger, EndedAttempt, Verdict, fused_key
+from cluster.storage.ledger.compact import usual_key
+
+RecordEnd = Callable[[Outcome | None, Verdict], object]
+"""Records how an attempt ended: its outcome, and what that means for the child."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,13 +33,14 @@ class InProcessEvaluator:
 
     Args:
         trainer: trains a child.
-        ledger: records every attempt before it begins and when it has ended.
+        ledger: records every attempt, before it begins and when it has ended.
         policy: decides what follows a failure.
         batch_size: the budget's.
         preempted: called before each step; if it returns `True`, the run stops and the child stays in the queue.
         on_settled: called with the id of a child that has its outcome.
         capture: captures what the children print.
-        at_once: return the outcomes of all waiting children together, for children whose training takes no time.
+        at_once: return the outcomes of all waiting children together, for children whose training takes no time. An
+            attempt is recorded once, when it has ended: its caller records the outcomes in the same `together`.
         seeds: trains several seeds of one network as one; `None`: every child is trained alone.
         fuse_seeds: seeds that it trains as one, at most.
     """
@@ -127,7 +133,7 @@ class InProcessEvaluator:
         """
         histories = [attempt_history(self._ledger.attempts(one.child_id)) for one in assignments]
         first = assignments[0].child_id
-        key = f"{first}-{len(self._ledger.attempts(first)) + 1}"
+        key = usual_key(first, len(self._ledger.attempts(first)) + 1)
         keys = [fused_key(key, place) for place in range(len(assignments))]
         with self._ledger.together():
             for one, key in zip(assignments, keys, strict=True):
@@ -143,7 +149,8 @@ class InProcessEvaluator:
         ended: list[tuple[int, Outcome]] = []
         with self._ledger.together():
             for one, key, history, outcome in zip(assignments, keys, histories, outcomes, strict=True):
-                step = self._end(key, history, outcome, preempt_requested=stops)
+                record = partial(self._ledger.end_attempt, key)
+                step = self._end(record, history, outcome, preempt_requested=stops)
                 if isinstance(step, Settled):
                     ended.append((one.child_id, step.outcome))
             self._ledger.share_time(keys)
@@ -162,23 +169,34 @@ class InProcessEvaluator:
         step = next_attempt(self._policy, history, batch_size=self._batch_size, seed=assignment.seed)
         if isinstance(step, Settled):
             return step.outcome
-        key = f"{assignment.child_id}-{len(attempts) + 1}"
-        self._ledger.start(assignment.child_id, LOCAL_WORKER, key, batch_size=step.batch_size)
+        number = len(attempts) + 1
+        record = self._begin(assignment.child_id, number, step.batch_size)
         try:
-            with self._capture(assignment.child_id, key):
+            with self._capture(assignment.child_id, usual_key(assignment.child_id, number)):
                 outcome = self._trainer.train(assignment, batch_size=step.batch_size, preempted=self._preempted)
         except KeyboardInterrupt:  # recorded, because otherwise the attempt would count as lost
             interrupted = Outcome.failed(Cause.PREEMPTED, "interrupted", seed=assignment.seed)
-            self._end(key, history, interrupted, preempt_requested=True)
+            self._end(record, history, interrupted, preempt_requested=True)
             raise
         except LostWeights:  # not the child's fault, who has not begun
-            self._ledger.end_attempt(key, None, Verdict.NOT_STARTED)
+            record(None, Verdict.NOT_STARTED)
             raise
         stops = self._preempted is not None and self._preempted()
-        step = self._end(key, history, outcome, preempt_requested=stops)
+        step = self._end(record, history, outcome, preempt_requested=stops)
         return step.outcome if isinstance(step, Settled) else None
 
-    def _end(self, key: str, history: AttemptHistory, outcome: Outcome, *, preempt_requested: bool) -> Train | Settled:
+    def _begin(self, child_id: int, number: int, batch_size: int | None) -> RecordEnd:
+        """Begin an attempt, and return what records its end."""
+        if self._at_once:
+            begun = child_id, number, LOCAL_WORKER, batch_size, self._ledger.now()
+            return lambda outcome, verdict: self._ledger.record_attempt(EndedAttempt(*begun, outcome, verdict))
+        key = usual_key(child_id, number)
+        self._ledger.start(child_id, LOCAL_WORKER, key, batch_size=batch_size)
+        return partial(self._ledger.end_attempt, key)
+
+    def _end(
+        self, record: RecordEnd, history: AttemptHistory, outcome: Outcome, *, preempt_requested: bool
+    ) -> Train | Settled:
         """Record the attempt's outcome, and return the next step."""
         step = next_attempt(
             self._policy,
@@ -188,5 +206,5 @@ class InProcessEvaluator:
             batch_size=self._batch_size,
             seed=outcome.seed,
         )
-        self._ledger.end_attempt(key, outcome, step.verdict)
+        record(outcome, step.verdict)
         return step

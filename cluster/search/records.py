@@ -213,6 +213,28 @@ class Attempt:
     gpu: GpuUse | None = None
 
 
+class EndedAttempt(NamedTuple):
+    """One try at training a child, recorded when it has ended.
+
+    Attributes:
+        child_id: the child's id.
+        number: counts the child's attempts from 1.
+        worker: the unique name of the worker's process.
+        batch_size: of this attempt, or `None` for the budget's.
+        started_at: Unix time.
+        outcome: its result.
+        verdict: what it means for the child.
+    """
+
+    child_id: int
+    number: int
+    worker: str
+    batch_size: int | None
+    started_at: float
+    outcome: Outcome | None
+    verdict: Verdict
+
+
 class AttemptLedger(Protocol):
     """The part of the ledger that trainers of children write and read. Every call may be repeated."""
 
@@ -235,6 +257,17 @@ class AttemptLedger(Protocol):
 
     def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
         """Record durably how an attempt ended; return whether this report was the first one."""
+        ...
+
+    def now(self) -> float:
+        """Return the time, for `record_attempt`."""
+        ...
+
+    def record_attempt(self, attempt: EndedAttempt) -> None:
+        """Record an attempt that has ended: what `start` and `end_attempt` would, as its beginning is not durable.
+
+        If it gave the child's outcome, then this must follow in the same `together`, or be recorded apart from it.
+        """
         ...
 
     def share_time(self, keys: Sequence[str]) -> None:

@@ -120,7 +120,7 @@ class RunFolder:
 
     def stop_requested(self) -> bool:
         """Return whether a stop was requested."""
-        return (self.path / STOP).exists()
+        return os.path.exists(os.path.join(self.path, STOP))  # asked in every turn of a search of a table
 
     def command(self, verb: str) -> str:
         """Return the command line that applies a command to this run, from any folder: `nascluster resume NAME ...`."""

@@ -109,16 +109,12 @@ class Policy(PulledPolicy):
 
     def _pass(self, decisions: Decisions, batch: int, draw: Draw, *, with_gradient: bool) -> Rollout:
         """Do what `_unroll` does, to the bit and several times as fast, for decisions that allow it."""
-        starts = offsets(decisions)
+        done = pass_over(self._values, decisions, batch, draw)
+        return self.differentiable(done) if with_gradient else done.rollout
 
-        def forbid(number: int, tokens_BT: Tensor) -> Tensor:
-            decision = decisions[number]
-            assert isinstance(decision, Choice)
-            return ~_allowed(decision, decisions, tokens_BT, slice(starts[number], starts[number] + 1))
-
-        with torch.no_grad():
-            done = LstmPass(self._values, decisions, batch, draw, forbid, IMPOSSIBLE)
-        return with_its_gradient(done, self.weights) if with_gradient else done.rollout
+    def differentiable(self, done: LstmPass) -> Rollout:
+        """Return the samples of a pass with this policy's weights as what `score` returns for them."""
+        return with_its_gradient(done, self.weights)
 
     @cached_property
     def _values(self) -> Mapping[str, Tensor]:
@@ -230,6 +226,25 @@ class Policy(PulledPolicy):
             token_BW, log_prob_B, entropy_B, _ = decide(scores_BJ.unsqueeze(1), columns, pick)
             weights_BJ = F.one_hot(token_BW[:, 0], decision.count).to(keys_BJH.dtype)
         return token_BW, log_prob_B, entropy_B, (weights_BJ.unsqueeze(-1) * keys_BJH).sum(1)
+
+
+def pass_over(weights: Mapping[str, Tensor], decisions: Decisions, batch: int, draw: Draw) -> LstmPass:
+    """Return a pass of a policy over decisions that `can_pass` accepts.
+
+    Args:
+        weights: the policy's by name, which need not be loaded into one; others are not looked at.
+        decisions: of each sample.
+        batch: the number of samples.
+        draw: chooses the tokens.
+    """
+    starts = offsets(decisions)
+
+    def forbid(number: int, tokens_BT: Tensor) -> Tensor:
+        decision = decisions[number]
+        assert isinstance(decision, Choice)
+        return ~_allowed(decision, decisions, tokens_BT, slice(starts[number], starts[number] + 1))
+
+    return LstmPass(weights, decisions, batch, draw, forbid, IMPOSSIBLE)
 
 
 def _allowed(decision: Choice, decisions: Decisions, tokens_BT: Tensor, columns: slice) -> Tensor:

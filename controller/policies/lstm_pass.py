@@ -289,17 +289,14 @@ class LstmPass:
         found: dict[int, Tensor] = {}
         for steps, tokens_N, log_probs_NO, probs_NO in self._groups:
             widths = [self._starts[step + 1] - self._starts[step] for step in steps]
-
-            def spread(of_B: Tensor, widths: Sequence[int] = widths) -> Tensor:
-                of_B_np = of_B.numpy()
-                return torch.from_numpy(np.concatenate([np.repeat(of_B_np, width) for width in widths])[:, None])
-
-            of_log_probs = None if of_entropy_B is None else -spread(of_entropy_B) * probs_NO
+            less_N1 = None if of_entropy_B is None else _spread(-of_entropy_B, widths)
+            of_log_probs = None if less_N1 is None else less_N1 * probs_NO
             if of_log_prob_B is not None:
-                chosen = torch.zeros_like(probs_NO).scatter_add_(1, tokens_N[:, None], spread(of_log_prob_B))
+                index_N1 = tokens_N[:, None]
+                chosen = torch.zeros_like(probs_NO).scatter_add_(1, index_N1, _spread(of_log_prob_B, widths))
                 of_log_probs = _plus(of_log_probs, chosen)
-            if of_entropy_B is not None:
-                of_log_probs = _plus(of_log_probs, -spread(of_entropy_B) * log_probs_NO * probs_NO)
+            if less_N1 is not None:
+                of_log_probs = _plus(of_log_probs, less_N1 * log_probs_NO * probs_NO)
             if of_log_probs is not None:
                 of_logits = _log_softmax_backward(of_log_probs, log_probs_NO, -1, log_probs_NO.dtype)
                 parts = of_logits.split([self._batch * width for width in widths])
@@ -345,6 +342,14 @@ class LstmPass:
             of_key_BH, of_anchor = of_keys_BJH[:, place], of_anchors.get(anchor)
             of_anchors[anchor] = of_key_BH.copy() if of_anchor is None else of_anchor + of_key_BH
         return torch.mm(of_query_BH, self._weights["w_curr"])
+
+
+def _spread(of_B: Tensor, widths: Sequence[int]) -> Tensor:
+    """Return for each of the N tokens of some decisions, which have these numbers of tokens, what its sample has."""
+    of_B_np, (width, *others) = of_B.numpy(), widths
+    if any(other != width for other in others):
+        return torch.from_numpy(np.concatenate([np.repeat(of_B_np, each) for each in widths])[:, None])
+    return torch.from_numpy(np.tile(np.repeat(of_B_np, width), len(widths))[:, None])
 
 
 class _Gradients:

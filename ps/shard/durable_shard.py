@@ -146,8 +146,7 @@ class DurableShard:
             return
         try:
             self.complete([(self, batch)])
-            if batch.state is not None and self.disk is not None:
-                self.disk.write(batch.state)
+            self.write(batch)
         except BaseException as error:
             self.close_batch(batch, error)
             if not isinstance(error, OSError):
@@ -158,8 +157,8 @@ class DurableShard:
     def open_batch(self) -> Batch | None:
         """Lock the shard and apply all queued pushes; return `None`, and lock nothing, if there are none.
 
-        The caller then calls `complete`, makes its state durable, and calls `close_batch`. Only one thread at a
-        time may open batches of several shards.
+        The caller then calls `complete`, makes its state durable (`write`), and calls `close_batch`. Only one thread at
+        a time may open batches of several shards.
         """
         self._lock.acquire()
         batch = self._queue.take()
@@ -180,6 +179,15 @@ class DurableShard:
         for shard, batch in batches:
             if shard._commits and shard._dirty and shard.disk is not None:
                 batch.state = shard.disk.next_state(shard._shard)
+
+    def write(self, batch: Batch) -> None:
+        """Make the state of a batch durable, if it has any.
+
+        Raises:
+            OSError: it may or may not be on the disk.
+        """
+        if batch.state is not None and self.disk is not None:
+            self.disk.write(batch.state)
 
     def close_batch(self, batch: Batch, failure: BaseException | None = None) -> None:
         """Ack or refuse the pushes of a batch, and unlock the shard. If there was a `failure`, undo all of them."""

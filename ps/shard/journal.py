@@ -107,7 +107,7 @@ def journals(directory: Path) -> list[Path]:
     return sorted(directory.glob("shards-*.journal"))
 
 
-def sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path | str) -> None:
     """Make the names in a folder survive a crash of the machine."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:

@@ -14,8 +14,9 @@ from ps.shard.journal import Journal
 from ps.shard.messages import ShardAck, ShardPush, ShardValues
 from ps.store import Layout
 
-_MAX_JOURNALED_BYTES = 16 * 2**20
-"""Largest size of the tensors of shards that share a journal. Writing much more twice costs more than it saves."""
+_MAX_TOGETHER_BYTES = 16 * 2**20
+"""Largest size of the tensors of shards that step together and may share a journal. To write much more twice costs more
+than it saves, and while large shards are written, others should not wait."""
 
 
 class Shards(Mapping[int, DurableShard]):
@@ -48,13 +49,13 @@ class Shards(Mapping[int, DurableShard]):
         self._shards = {
             index: DurableShard(layout, index, directory, snapshot_interval_s, clock=clock) for index in indices
         }
-        self._turns = threading.Condition()  # for those who need all shards that share a journal
+        self._turns = threading.Condition()  # for those who need all shards together
         self._has_turn = False
         self._journal: Journal | None = None
         self._file_updates: FileUpdates | None = None
         size_bytes = 4 * sum(sum(shard.sizes.values()) for shard in self._shards.values())
-        is_small = size_bytes <= _MAX_JOURNALED_BYTES
-        if journal and directory is not None and snapshot_interval_s == 0 and len(self._shards) > 1 and is_small:
+        self._step_together = len(self._shards) > 1 and size_bytes <= _MAX_TOGETHER_BYTES
+        if journal and directory is not None and snapshot_interval_s == 0 and self._step_together:
             self._journal = self._new_journal(directory)
             self._file_updates = FileUpdates(list(self._shards.values()), self._journal)
 
@@ -73,7 +74,7 @@ class Shards(Mapping[int, DurableShard]):
         """
         replies: dict[int, ShardValues | StoreError] = {}
         # Between two commits; else it might meet another one at each shard.
-        with self._turn() if self._journal is not None else nullcontext():
+        with self._turn() if self._step_together else nullcontext():
             for index, part in names.items():
                 try:
                     replies[index] = self._shards[index].pull(part, clients, catching_up=catching_up)
@@ -84,13 +85,13 @@ class Shards(Mapping[int, DurableShard]):
     def push(self, pushes: Mapping[int, ShardPush]) -> dict[int, ShardAck | StoreError]:
         """Return for each shard its ack of its part, or its error; see `DurableShard.push`."""
         queued = {index: self._shards[index].submit(push) for index, push in pushes.items()}
-        if self._journal is None:
-            for index in pushes:
-                self._shards[index].handle_queue()
-        else:
+        if self._step_together:
             with self._turn(lambda: all(reply.done() for reply in queued.values())) as has_turn:
                 if has_turn:
-                    self._handle_queues(self._journal)
+                    self._handle_queues()
+        else:
+            for index in pushes:
+                self._shards[index].handle_queue()
         replies: dict[int, ShardAck | StoreError] = {}
         for index, reply in queued.items():
             try:
@@ -141,8 +142,8 @@ class Shards(Mapping[int, DurableShard]):
                     self._has_turn = False
                     self._turns.notify_all()
 
-    def _handle_queues(self, journal: Journal) -> None:
-        """Apply all queued pushes, make them durable in one write, and ack or refuse each."""
+    def _handle_queues(self) -> None:
+        """Apply all queued pushes, make them durable, and ack or refuse each."""
         batches: list[tuple[DurableShard, Batch]] = []
         failure: BaseException | None = None
         try:
@@ -150,16 +151,27 @@ class Shards(Mapping[int, DurableShard]):
                 if (batch := shard.open_batch()) is not None:
                     batches.append((shard, batch))
             DurableShard.complete(batches)
-            written = [(shard.disk, batch.state) for shard, batch in batches]
-            contents = [(disk.index, disk.content(state)) for disk, state in written if disk and state]
-            if contents:
-                journal.append(contents)
+            if self._journal is not None:
+                written = [(shard.disk, batch.state) for shard, batch in batches]
+                contents = [(disk.index, disk.content(state)) for disk, state in written if disk and state]
+                if contents:
+                    self._journal.append(contents)
         except BaseException as error:
             failure = error
-        for shard, batch in batches:
-            shard.close_batch(batch, failure)
-        if failure is not None and not isinstance(failure, OSError):
-            raise failure
+        failures = [self._close(shard, batch, failure) for shard, batch in batches]
+        for error in (failure, *failures):
+            if error is not None and not isinstance(error, OSError):
+                raise error
+
+    def _close(self, shard: DurableShard, batch: Batch, failure: BaseException | None) -> BaseException | None:
+        """Close a batch, after writing its shard's file where there is no journal; return what went wrong with it."""
+        if failure is None and self._journal is None:
+            try:
+                shard.write(batch)
+            except BaseException as error:
+                failure = error
+        shard.close_batch(batch, failure)
+        return failure
 
     def __getitem__(self, index: int) -> DurableShard:
         return self._shards[index]

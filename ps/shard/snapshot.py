@@ -59,6 +59,9 @@ class SnapshotFile:
         """The newest snapshot."""
         self.previous = directory / f"shard-{index:03d}.previous.safetensors"
         """The snapshot before it, which is valid whenever `path` is being replaced."""
+        # As texts, as each write of a path by `pathlib` takes as long as that of its file's name by the system.
+        self._directory, self._newest, self._before = map(str, (directory, self.path, self.previous))
+        self._temporary = str(self.path.with_suffix(".tmp"))
 
     def write(self, state: ShardState) -> None:
         """Replace the newest snapshot. When this returns, the state survives a crash of the machine.
@@ -68,17 +71,12 @@ class SnapshotFile:
         """
         started_at = self._clock()
         content = self.content(state)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            file.writelines(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_durably(self._temporary, content)
         # A crash between the renames leaves no newest file; the previous one then has everything that was acked.
-        if self.path.exists():
-            self.path.replace(self.previous)
-        temporary.replace(self.path)
-        sync_directory(self.path.parent)
+        with suppress(FileNotFoundError):
+            os.replace(self._newest, self._before)
+        os.replace(self._temporary, self._newest)
+        sync_directory(self._directory)
         ended_at = self._clock()
         self._writes += 1
         self._last_write = ended_at, ended_at - started_at, sum(map(len, content))
@@ -217,6 +215,24 @@ class SnapshotFile:
         head = len(header).to_bytes(8, "little") + header
         data = slices.flat.numpy().astype("<f4", copy=False).data.cast("B")
         return [head.replace(_NO_CHECKSUM.encode(), _digest(head, data).encode(), 1), data]
+
+
+def _write_durably(path: str, content: Content) -> None:
+    """Write a file, and create its folder if there is none."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    try:
+        file = os.open(path, flags, 0o666)
+    except FileNotFoundError:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, flags, 0o666)
+    try:
+        for part in content:
+            left = memoryview(part)
+            while left:
+                left = left[os.write(file, left) :]
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 class _LastText:

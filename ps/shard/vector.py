@@ -68,15 +68,15 @@ class Vector:
             return
         gradients, rates = self._waiting.pop(0)
         for part, rule in zip(self.groups, self._rules, strict=True):
-            values, rate = self._values.flat[part.start : part.stop], rates.get(part.group.name)
+            rate = rates.get(part.group.name)
             if len(gradients) == len(self.sizes):
                 gradient = gradients.flat[part.start : part.stop]
-                yield from rule.pieces(values, gradient, 0, len(part.names), rate)
+                yield from rule.pieces(gradient, 0, len(part.names), rate)
                 continue
             for first, last in self._runs(part, gradients):
                 begin = gradients.offsets[part.names[first]]
                 length = sum(self.sizes[name] for name in part.names[first:last])
-                yield from rule.pieces(values, gradients.flat[begin : begin + length], first, last, rate)
+                yield from rule.pieces(gradients.flat[begin : begin + length], first, last, rate)
 
     @property
     def is_behind(self) -> bool:
@@ -124,7 +124,12 @@ class Vector:
 
     def _new_rules(self) -> list[UpdateRule]:
         return [
-            UpdateRule(part.group.optimizer, part.group.options, {name: self.sizes[name] for name in part.names})
+            UpdateRule(
+                part.group.optimizer,
+                part.group.options,
+                {name: self.sizes[name] for name in part.names},
+                self._values.flat[part.start : part.stop],
+            )
             for part in self.groups
         ]
 

@@ -120,15 +120,18 @@ def test_a_rate_of_each_push_is_a_schedule_of_torch(optimizer: str):
         assert all(torch.equal(pulled[name], tensor) for name, tensor in parameters.items())
 
 
+@pytest.mark.parametrize("journal", [True, False])
 @pytest.mark.parametrize("optimizer", UNSHARDED)
-def test_shards_of_one_process_step_together_with_the_bits_of_each_alone(optimizer: str, tmp_path: Path):
+def test_shards_of_one_process_step_together_with_the_bits_of_each_alone(
+    optimizer: str, tmp_path: Path, *, journal: bool
+):
     """Some pushes lack tensors, so that the numbers of steps differ, and two pushes wait for the same step."""
     start, shards = many_magnitudes(0, SIZES), 20
     shapes = {name: tuple(tensor.shape) for name, tensor in start.items()}
     group = Group(name="g", shapes=shapes, optimizer=optimizer.split(maxsplit=1)[0], options=UNSHARDED[optimizer][0])
     layout = Layout(run="bits", groups=(group,), shards=shards)
     parts = partition(shapes, shards)
-    together = Shards(layout, range(shards), tmp_path, journal=True)
+    together = Shards(layout, range(shards), tmp_path, journal=journal)
     alone = [Shard(layout, index) for index in range(shards)]
     for index, values in enumerate(split(parts, Slices.of(start))):
         alone[index].initialize(values)

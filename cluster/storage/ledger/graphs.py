@@ -5,9 +5,11 @@ import sqlite3
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from child_trainer.architectures.architecture import Architecture, digest_of
+from child_trainer.architectures.operation_types import Value
 
 MAX_RECENT = 1_000
 """Architectures kept in memory: more than the paper's 800 in training, and few enough to fit."""
@@ -40,19 +42,35 @@ def columns_of(data: Mapping[str, Any]) -> str:
 def columns_of_graph(architecture: Architecture) -> str:
     """Return `columns_of` of the architecture's JSON, without making that first."""
     nodes = architecture.nodes
-    place = {node.name: index for index, node in enumerate(nodes)}
-    columns = {
-        "name": [node.name for node in nodes],
-        "op": [node.op for node in nodes],
-        "inputs": [
-            [here - place[source] if source in place else source for source in node.inputs]
-            for here, node in enumerate(nodes)
-        ],
-        "attributes": [dict(node.attributes) for node in nodes],
-    }
-    data: dict[str, Any] = {"kind": architecture.kind, "nodes": columns, "outputs": list(architecture.outputs)}
-    hyperparameters = dict(architecture.hyperparameters)
-    return json.dumps(data | ({"hyperparameters": hyperparameters} if hyperparameters else {}), separators=(",", ":"))
+    names, inputs = _wiring_json(tuple([n.name for n in nodes]), tuple([n.inputs for n in nodes]))
+    ops = _json([n.op for n in nodes])
+    attributes = [
+        _attributes_json(n.attributes, tuple([type(value) for _, value in n.attributes])) if n.attributes else "{}"
+        for n in nodes
+    ]
+    columns = f'{{"name":{names},"op":{ops},"inputs":{inputs},"attributes":[{",".join(attributes)}]}}'
+    outputs, hyperparameters = _json(list(architecture.outputs)), dict(architecture.hyperparameters)
+    more = f',"hyperparameters":{_json(hyperparameters)}' if hyperparameters else ""
+    return f'{{"kind":{_json(architecture.kind)},"nodes":{columns},"outputs":{outputs}{more}}}'
+
+
+_json = json.JSONEncoder(separators=(",", ":")).encode
+
+
+@lru_cache(maxsize=64)  # the networks of a table all have one graph
+def _wiring_json(names: tuple[str, ...], inputs: tuple[tuple[str, ...], ...]) -> tuple[str, str]:
+    """Return the columns of the names and of the inputs."""
+    place = {name: index for index, name in enumerate(names)}
+    distances = [
+        [here - place[source] if source in place else source for source in read] for here, read in enumerate(inputs)
+    ]
+    return _json(names), _json(distances)
+
+
+@lru_cache(maxsize=4096)
+def _attributes_json(attributes: tuple[tuple[str, Value], ...], types: tuple[type, ...]) -> str:
+    """Return the attributes of a node; `types` separates 1, 1.0 and True, which are equal, in the cache."""
+    return _json(dict(attributes))
 
 
 def rows_of(text: str) -> dict[str, Any]:
@@ -109,7 +127,8 @@ class GraphTable:
         query = "SELECT graph_id FROM architectures WHERE digest = ?"
         row = self._db.execute(query, (architecture.digest,)).fetchone()
         if row is None:
-            nodes = sum(node.op not in JOINS for node in architecture.nodes)
+            ops = [node.op for node in architecture.nodes]
+            nodes = len(ops) - sum(map(ops.count, JOINS))
             stored = self._db.execute(
                 "INSERT INTO architectures (digest, graph, nodes) VALUES (?, ?, ?) RETURNING graph_id",
                 (architecture.digest, pack(columns_of_graph(architecture)), nodes),

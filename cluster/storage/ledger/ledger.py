@@ -19,6 +19,7 @@ from cluster.search.records import (
     Batch,
     BatchResult,
     Ended,
+    EndedAttempt,
     GpuUse,
     LedgerCall,
     StoreName,
@@ -46,12 +47,15 @@ from cluster.storage.ledger.rows import (
     child_of,
     end_attempts,
     end_child,
+    first_open,
     form_batch,
     free_lanes,
     insert_child,
+    insert_ended,
     last_batch,
     num_unbatched,
     put,
+    records_of,
     use_row,
 )
 from cluster.storage.ledger.schema import migrate
@@ -185,10 +189,7 @@ class Ledger:
                 again = "UPDATE batches SET learned_at = NULL WHERE replica = ? AND number > ? AND pushed = 1"
                 db.execute(f"{again} AND learned_at IS NOT NULL", (replica, applied))
         with self._lock:
-            row = self._connection.execute(
-                "SELECT number, versions FROM batches WHERE replica = ? AND learned_at IS NULL ORDER BY number LIMIT 1",
-                (replica,),
-            ).fetchone()
+            row = first_open(self._connection, replica)
             if row is None:
                 return None
             children = self._children("replica = ? AND batch = ? ORDER BY id", replica, row[0])
@@ -222,7 +223,11 @@ class Ledger:
                     "INSERT INTO batches (replica, number, versions, sampled_at) VALUES (?, ?, ?, ?)",
                     (replica, number, json.dumps(versions), self._clock()),
                 )
-            self._sample(replica, number, admitted, origin=origin)
+            children = self._sample(replica, number, admitted, origin=origin)
+            # What would be read back is what was written, but for notes and jobs, which JSON may change.
+            plain = children and not any(one.notes or one.job for one in admitted)
+            if plain and (open_batch := first_open(db, replica)) and open_batch[0] == number:
+                return Batch(replica=replica, number=number, versions=tuple(versions), children=tuple(children))
         return self.open_batch(replica)
 
     def stream(self, replica: int) -> Stream:
@@ -272,8 +277,9 @@ class Ledger:
         proposals: Sequence[Proposal],
         versions: tuple[int, ...] | None = None,
         origin: str = "",
-    ) -> None:
-        db = self._connection
+    ) -> list[Child]:
+        """Insert the children of these proposals, and return them."""
+        db, children = self._connection, list[Child]()
         lanes = free_lanes(db, replica)
         said = origin or None
         for child_id, proposal in enumerate(proposals, start=last_child(db) + 1):
@@ -282,6 +288,8 @@ class Ledger:
             child, seed = Child(id=child_id, proposal=proposal, lane=lane), child_seed(self._seed, child_id)
             insert_child(db, child, (replica, batch), graph, seed, self._clock(), (versions, said))
             said = AS_BEFORE if origin else None
+            children.append(child)
+        return children
 
     def start(
         self,
@@ -335,6 +343,21 @@ class Ledger:
                 db.execute(again, (child_id,))
             return True
 
+    def now(self) -> float:
+        """See `AttemptLedger.now`."""
+        return self._clock()
+
+    def record_attempt(self, attempt: EndedAttempt) -> None:
+        """See `AttemptLedger.record_attempt`."""
+        with self._transaction() as db:
+            attempt_id = insert_ended(db, attempt)
+            if attempt_id is None:
+                return
+            # In one transaction with the child's outcome, which follows, no row needs a copy of it.
+            kept = attempt.verdict == Verdict.OUTCOME and self._transaction.joined
+            ended = self._clock(), attempt.outcome, attempt.verdict
+            end_attempts(db, "attempt_id = ?", attempt_id, *ended, kept=kept)
+
     def share_time(self, keys: Sequence[str]) -> None:
         """See `AttemptLedger.share_time`."""
         marks = ", ".join("?" * len(keys))
@@ -372,8 +395,8 @@ class Ledger:
         with self._transaction() as db:
             now = self._clock()
             end_attempts(db, "child = ? AND ended_at IS NULL", child_id, now, outcome, Verdict.OUTCOME, kept=True)
-            end_child(db, child_id, now, outcome, reward)
-            return self._records("id = ?", child_id)[0]
+            ended = end_child(db, child_id, now, outcome, reward)
+            return next(records_of([ended])) if ended else self._records("id = ?", child_id)[0]
 
     def finish_all(self, children: Sequence[Ended]) -> Sequence[ChildRecord]:
         """See `ReplicaLedger.finish_all`."""

@@ -10,7 +10,7 @@ from typing import Any
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Cause, Outcome
 from child_trainer.supernets.jobs import Job, job_from_json, job_to_json
-from cluster.search.records import Attempt, GpuUse, Verdict
+from cluster.search.records import Attempt, EndedAttempt, GpuUse, Verdict
 from cluster.storage.ledger.compact import (
     OUTCOME_COLUMNS,
     child_text,
@@ -175,6 +175,12 @@ def last_batch(db: sqlite3.Connection, replica: int) -> int:
     return db.execute("SELECT coalesce(max(number), 0) FROM batches WHERE replica = ?", (replica,)).fetchone()[0]
 
 
+def first_open(db: sqlite3.Connection, replica: int) -> tuple[int, str] | None:
+    """Return the number and the versions, JSON, of the replica's first batch that it has not learnt from, if any."""
+    query = "SELECT number, versions FROM batches WHERE replica = ? AND learned_at IS NULL ORDER BY number LIMIT 1"
+    return db.execute(query, (replica,)).fetchone()
+
+
 def num_unbatched(db: sqlite3.Connection, replica: int) -> int:
     """Return how many of the replica's children are in no batch."""
     query = "SELECT count(*) FROM children WHERE replica = ? AND batch = ?"
@@ -244,18 +250,20 @@ def insert_child(
     )
 
 
-def end_child(db: sqlite3.Connection, child_id: int, now: float, outcome: Outcome, reward: float | None) -> None:
-    """Record the child's outcome, unless it has one."""
+def end_child(
+    db: sqlite3.Connection, child_id: int, now: float, outcome: Outcome, reward: float | None
+) -> tuple[Any, ...] | None:
+    """Record the child's outcome, and return its row for `records_of`; `None` if it has an outcome already."""
     row = db.execute("SELECT seed FROM children WHERE id = ? AND completion IS NULL", (child_id,)).fetchone()
     if row is None:
-        return
+        return None
     (seed,) = row
-    db.execute(
+    ended = db.execute(
         "UPDATE children SET state = ?, ended_at = ?, reward = ?, metric = ?, parameters = ?, flops = ?,"
         " seconds = ?, cause = ?, outcome = ?,"
         " batch_size = (SELECT batch_size FROM attempts WHERE child = ? AND verdict = 'outcome'),"
         " completion = (SELECT coalesce(max(completion), 0) + 1 FROM children)"
-        " WHERE id = ? AND completion IS NULL",
+        f" WHERE id = ? RETURNING {RECORD_COLUMNS}",
         (
             "failed" if outcome.failure else "finished",
             now,
@@ -269,10 +277,13 @@ def end_child(db: sqlite3.Connection, child_id: int, now: float, outcome: Outcom
             child_id,
             child_id,
         ),
-    )
+    ).fetchall()
     # The attempt's own copy was durable before the child had its outcome.
-    again = "UPDATE attempts SET outcome = NULL WHERE child = ? AND verdict = 'outcome' AND outcome = ?"
-    db.execute(again, (child_id, outcome_text(outcome)))
+    copied = "child = ? AND verdict = 'outcome' AND outcome IS NOT NULL"
+    if db.execute(f"SELECT 1 FROM attempts WHERE {copied}", (child_id,)).fetchone():
+        again = f"UPDATE attempts SET outcome = NULL WHERE {copied} AND outcome = ?"
+        db.execute(again, (child_id, outcome_text(outcome)))
+    return ended[0]
 
 
 def form_batch(db: sqlite3.Connection, replica: int, number: int, size: int) -> None:
@@ -293,6 +304,17 @@ def form_batch(db: sqlite3.Connection, replica: int, number: int, size: int) -> 
         (replica, number, json.dumps(oldest), min(sampled_at for *_, sampled_at in rows)),
     )
     db.executemany("UPDATE children SET batch = ? WHERE id = ?", [(number, child_id) for child_id, *_ in rows])
+
+
+def insert_ended(db: sqlite3.Connection, attempt: EndedAttempt) -> int | None:
+    """Insert an attempt that `end_attempts` follows; return its id, `None` if it is known or its child has ended."""
+    done = db.execute(
+        "INSERT INTO attempts (child, number, worker, slot, batch_size, started_at)"
+        " SELECT id, ?, ?, 0, ?, ? FROM children WHERE id = ? AND completion IS NULL"
+        " ON CONFLICT (child, number) DO NOTHING",
+        (attempt.number, attempt.worker, attempt.batch_size, attempt.started_at, attempt.child_id),
+    )
+    return done.lastrowid if done.rowcount else None
 
 
 def end_attempts(

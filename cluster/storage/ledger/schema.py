@@ -255,6 +255,10 @@ MIGRATIONS = (
     ALTER TABLE attempts ADD COLUMN gpu_bytes INTEGER;   -- that it was predicted to allocate; NULL: unknown
     CREATE INDEX attempts_on_gpus ON attempts (gpu_share, started_at, ended_at) WHERE gpu_share IS NOT NULL;
     """,
+    # A replica asks for its first open batch in every turn, which would look at all that it has learnt from.
+    """
+    CREATE INDEX batches_open ON batches (replica, number) WHERE learned_at IS NULL;
+    """,
 )
 """The SQL that brings a file from version n (an empty one has 0) to n + 1."""
 

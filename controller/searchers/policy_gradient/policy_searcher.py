@@ -1,11 +1,13 @@
 """What the policy-gradient searchers share: a recurrent policy on the shards, its samples and their scores."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from controller.policies.lstm import Policy
+from controller.policies.lstm import Policy, pass_over
+from controller.policies.lstm_pass import LstmPass, can_pass, draw_from
 from controller.policies.rollout import Rollout
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, View, reward_of
 from controller.searchers.policy_gradient.options import PolicyOptions
@@ -35,7 +37,7 @@ class PolicySearcher:
         self._space = space
         self._policy_options = options
         self._policy = Policy(space.choice_sizes(), hidden=options.controller_units, layers=options.controller_layers)
-        self._drawn: Rollout | None = None  # the last samples, until they are scored or the weights change
+        self._drawn: _Drawn | None = None  # the last samples, until they are scored
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
         """Return the baseline, and the policy's weights drawn from `seed`."""
@@ -59,21 +61,36 @@ class PolicySearcher:
 
     def ask(self, n: int, view: View) -> list[Proposal]:
         """Return `n` samples of the policy."""
-        self._load(view)
         decisions, generator = self._space.decisions(view.completed), torch.Generator()
         generator.manual_seed(view.rng.getrandbits(63))
-        # Differentiable: a replica that learns from all of these samples with the same weights need not score them.
-        rollout = self._drawn = self._policy.sample(decisions, n, generator, differentiable=True)
-        samples = zip(rollout.tokens.tolist(), rollout.log_prob.tolist(), strict=True)
+        # A replica that learns from all of these samples with the same weights need not score them.
+        if can_pass(decisions):
+            samples = pass_over(view.parameters, decisions, n, draw_from(generator))
+            rollout = samples.rollout
+        else:
+            self._policy.load(view.parameters)
+            samples = rollout = self._policy.sample(decisions, n, generator, differentiable=True)
+        tokens = [tuple(sample) for sample in rollout.tokens.tolist()]
+        weights = {name: (tensor, tensor._version) for name, tensor in view.parameters.items()}
+        self._drawn = _Drawn(samples, tokens, weights)
         return [
-            Proposal(tokens=tuple(tokens), architecture=self._space.decode(tokens), log_prob=log_prob)
-            for tokens, log_prob in samples
+            Proposal(tokens=sample, architecture=self._space.decode(sample), log_prob=log_prob)
+            for sample, log_prob in zip(tokens, rollout.log_prob.tolist(), strict=True)
         ]
 
-    def _load(self, view: View) -> None:
-        """Load the policy's weights."""
-        if not self._policy.load(view.parameters):
-            self._drawn = None
+    def _take_drawn(self, children: Sequence[ChildRecord], view: View) -> LstmPass | Rollout | None:
+        """Return the last samples if they are these children and the weights are still those that drew them.
+
+        It does so once, as their gradient can be taken only once.
+        """
+        drawn, self._drawn = self._drawn, None
+        if drawn is None or drawn.tokens != [child.tokens for child in children]:
+            return None
+        weights, parameters = drawn.weights, view.parameters
+        unchanged = weights.keys() == parameters.keys() and all(
+            parameters[name] is tensor and tensor._version == version for name, (tensor, version) in weights.items()
+        )
+        return drawn.samples if unchanged else None
 
     def _queue_loss(self, view: View) -> Tensor:
         """Return -weight * the mean of log P over the best different children of the search; 0 without `queue_size`.
@@ -88,21 +105,37 @@ class PolicySearcher:
         """Return those of the children that the policy learns from: all."""
         return children
 
-    def _score(self, children: Sequence[ChildRecord]) -> tuple[Tensor, Tensor]:
-        """Return log-probabilities and entropies [m] float32; children of each depth are scored together."""
+    def _score(
+        self, children: Sequence[ChildRecord], samples: LstmPass | Rollout | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return log-probabilities and entropies [m] float32; children of each depth are scored together.
+
+        Args:
+            children: m of them.
+            samples: what `_take_drawn` returned for them.
+        """
+        if samples is not None:
+            rollout = self._policy.differentiable(samples) if isinstance(samples, LstmPass) else samples
+            return rollout.log_prob, rollout.entropy
         by_length: dict[int, list[int]] = {}
         for i, child in enumerate(children):
             by_length.setdefault(len(child.tokens), []).append(i)
         log_prob, entropy = torch.zeros(len(children)), torch.zeros(len(children))
         for length, rows in by_length.items():
             tokens = torch.tensor([children[i].tokens for i in rows]).reshape(len(rows), length)
-            scored, self._drawn = self._drawn, None  # once, as its gradient can be taken only once
-            if scored is None or not torch.equal(scored.tokens, tokens):
-                scored = self._policy.score(self._space.decisions_of(length), tokens)
+            scored = self._policy.score(self._space.decisions_of(length), tokens)
             index = torch.tensor(rows)
             log_prob = log_prob.index_put((index,), scored.log_prob)
             entropy = entropy.index_put((index,), scored.entropy)
         return log_prob, entropy
+
+
+class _Drawn(NamedTuple):
+    """Samples, their tokens, and the parameters that drew them, with their versions in PyTorch's count."""
+
+    samples: LstmPass | Rollout
+    tokens: list[tuple[int, ...]]
+    weights: Mapping[str, tuple[Tensor, int]]
 
 
 def baseline(parameters: Mapping[str, Tensor]) -> float | None:
@@ -120,7 +153,7 @@ def sampled_log_prob(child: ChildRecord) -> float:
 
 def baseline_gradient(rewards: Tensor) -> Tensor:
     """Return what is pushed to the baseline for rewards [m] float32: their mean, and the constant 1; [2] float32."""
-    return torch.stack([rewards.mean(), torch.ones(())])
+    return torch.tensor([rewards.mean().item(), 1.0])
 
 
 def updated_baseline(average: Tensor, rewards: Tensor, decay: float) -> float:

@@ -43,11 +43,11 @@ class Ppo(PolicySearcher):
         H_k is the summed entropy of the decisions along sample k.
         With `queue_size` the loss of `_queue_loss` is added.
         """
-        self._load(view)
+        self._policy.load(view.parameters)
         rewards = torch.tensor([reward_of(child) for child in children])
         average = baseline(view.parameters)
         expected = rewards.mean().item() if average is None else average
-        log_prob, entropy = self._score(children)
+        log_prob, entropy = self._score(children, self._take_drawn(children, view))
         ratios = policy_ratios(log_prob, torch.tensor([sampled_log_prob(child) for child in children]))
         surrogate, clipped = clipped_surrogate(ratios, rewards - expected, self._options.ratio_clip)
         loss = -(surrogate + self._options.entropy_bonus * entropy).mean()

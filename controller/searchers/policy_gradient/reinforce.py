@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from controller.policies.lstm_pass import LstmPass
 from controller.searcher import ChildRecord, Update, View, reward_of
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.policy_gradient.policy_searcher import (
@@ -35,19 +36,38 @@ class Reinforce(PolicySearcher):
         policy's entropy: the tokens that were drawn are taken as given.
         With `queue_size` the loss of `_queue_loss` is added.
         """
-        self._load(view)
         rewards = torch.tensor([reward_of(child) for child in children])
         average = baseline(view.parameters)
         expected = rewards.mean().item() if average is None else average
-        log_prob, entropy = self._score(children)
-        importance, figures = self._importance(children, log_prob.detach())
-        loss = -(importance * (rewards - expected) * log_prob).mean()
-        if self._options.entropy_bonus:
-            loss = loss - self._options.entropy_bonus * entropy.mean()
+        samples, advantages = self._take_drawn(children, view), rewards - expected
+        if isinstance(samples, LstmPass) and not self._options.queue_size:
+            gradients, entropy, figures = self._drawn_gradients(samples, children, advantages)
+        else:
+            self._policy.load(view.parameters)
+            log_prob, entropy = self._score(children, samples)
+            importance, figures = self._importance(children, log_prob.detach())
+            loss = -(importance * advantages * log_prob).mean()
+            if self._options.entropy_bonus:
+                loss = loss - self._options.entropy_bonus * entropy.mean()
+            gradients = self._policy.gradients(loss + self._queue_loss(view))
         return Update(
-            gradients={BASELINE: baseline_gradient(rewards), **self._policy.gradients(loss + self._queue_loss(view))},
+            gradients={BASELINE: baseline_gradient(rewards), **gradients},
             figures={"baseline": expected, "entropy": entropy.mean().item(), **figures},
         )
+
+    def _drawn_gradients(
+        self, samples: LstmPass, children: Sequence[ChildRecord], advantages: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor, dict[str, float]]:
+        """Return the gradients of the loss, the entropies and the figures of children that were just drawn.
+
+        These are the bits of PyTorch's automatic differentiation, without its graph of the loss.
+        """
+        rollout, share = samples.rollout, torch.tensor(-1.0) / len(children)
+        importance, figures = self._importance(children, rollout.log_prob)
+        bonus, of_entropy = self._options.entropy_bonus, None
+        if bonus:
+            of_entropy = (torch.tensor(-1.0) * bonus / len(children)).repeat(len(children))
+        return samples.backward(share * (importance * advantages), of_entropy), rollout.entropy, figures
 
     def _importance(self, children: Sequence[ChildRecord], log_prob: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Return the importance weights [m] float32, min(clip, P(tokens) now / P(tokens) when sampled), and figures.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from child_trainer.seed_agem.options import SIMILARITY_REWARD
 from controller.decisions import Choice, Decisions, offsets
+from controller.policies.lstm_pass import LstmPass
 from controller.policies.rollout import Rollout
 from controller.searcher import ChildRecord, Proposal, Update, View, reward_of
 from controller.searchers.policy_gradient.policy_searcher import (
@@ -151,7 +152,9 @@ class SeedAgem(PolicySearcher):
         steps = SelectionSteps(_first_selection(decisions), self._options, shares)
         return steps, self._policy.score(decisions, tokens, steps)
 
-    def _score(self, children: Sequence[ChildRecord]) -> tuple[Tensor, Tensor]:
+    def _score(
+        self, children: Sequence[ChildRecord], samples: LstmPass | Rollout | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return log-probabilities and entropies [m] float32."""
         rollout = self._rescore(children)[1]
         return rollout.log_prob, rollout.entropy

@@ -202,8 +202,12 @@ def test_every_attribute_has_a_value_other_than_its_default_somewhere() -> None:
 def forget() -> Iterator[None]:
     """Labels and verdicts of nodes are cached by operation and attributes, whatever the vocabulary."""
     yield
-    module._label.cache_clear()
-    module._problem.cache_clear()
+    clear_caches()
+
+
+def clear_caches() -> None:
+    for cached in (module._label, module._label_text, module._problem):
+        cached.cache_clear()
 
 
 def add_to_every_operation(monkeypatch: pytest.MonkeyPatch, name: str, attribute: Attribute) -> None:
@@ -212,8 +216,7 @@ def add_to_every_operation(monkeypatch: pytest.MonkeyPatch, name: str, attribute
         for op, operation in OPERATIONS.items()
     }
     monkeypatch.setattr(module, "OPERATIONS", vocabulary)
-    module._label.cache_clear()
-    module._problem.cache_clear()
+    clear_caches()
 
 
 def with_value(text: str, op: str, **attributes: Any) -> str:

@@ -10,6 +10,7 @@ from cluster.pool.failure_policy import MAX_LOST_ALONE, FailurePolicy, parse_fai
 from cluster.runners.in_process_evaluator import InProcessEvaluator
 from cluster.runners.trainer import Trainer
 from cluster.search.evaluator import Assignment, ChildTrainer, Evaluator
+from cluster.search.records import Ended
 from cluster.storage.ledger.ledger import Ledger
 from controller.searcher import Proposal
 from tests.contracts.evaluator import EvaluatorContract, architecture, assignment
@@ -87,6 +88,24 @@ def test_a_failure_follows_the_policy_and_other_children_are_not_held_up(ledger:
     assert completed == [[], [], [(1, GOOD)], [(2, GOOD)]]
     assert trainer.sizes == [None, 16, 8, None]
     assert attempts(ledger) == [("retry", "out_of_memory")] * 2 + [("outcome", None)]
+
+
+def test_attempts_at_children_that_take_no_time_are_recorded_once_and_alike(ledger: Ledger) -> None:
+    crash, policy = failed(Cause.CRASHED), FailurePolicy(max_attempts=3, by_cause=parse_failure_policy("crashed=retry"))
+    script = [crash, GOOD, failed(Cause.DIVERGED), GOOD, GOOD]
+    evaluator = InProcessEvaluator(Scripted(*script), ledger, policy, batch_size=32, at_once=True)
+    evaluator.submit(*map(assignment, (1, 2, 3)))
+    with ledger.together():
+        ended = [*evaluator.completed(), *evaluator.completed(), *evaluator.completed()]
+        ledger.finish_all([Ended(child, outcome, 0.5) for child, outcome in ended])
+    assert [child for child, _ in ended] == [1, 2, 3]
+    found = [[(a.key, a.worker, a.verdict, a.cause) for a in ledger.attempts(child)] for child in (1, 2, 3)]
+    assert found == [
+        [("1-1", "local", "retry", "crashed"), ("1-2", "local", "outcome", None)],
+        [("2-1", "local", "outcome", "diverged")],
+        [("3-1", "local", "outcome", None)],
+    ]
+    assert [child.outcome for child in ledger.history()] == [outcome for _, outcome in ended]
 
 
 def test_a_child_with_an_outcome_on_record_is_not_trained_again(ledger: Ledger) -> None:

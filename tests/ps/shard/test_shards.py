@@ -15,6 +15,7 @@ from ps.errors import NotDurable, ShapeMismatch, StoreUnavailable
 from ps.shard import file_updates
 from ps.shard.journal import Content, Journal, journals, records
 from ps.shard.messages import ShardAck, ShardPush, ShardState, ShardValues
+from ps.shard.shard import Shard
 from ps.shard.shards import Shards
 from ps.shard.snapshot import SnapshotFile
 from tests.contracts.parameter_store import sgd_layout
@@ -124,6 +125,45 @@ def test_a_push_that_could_not_be_written_is_undone_on_all_shards(tmp_path: Path
     resumed = start(tmp_path)
     assert versions(resumed) == [2, 2, 2]
     assert duplicates(resumed.push(pushes(sequence=2))) == [True] * 3
+
+
+def test_without_a_journal_a_shard_that_could_not_be_written_refuses_alone(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+):
+    shards = start(tmp_path, journal=False)
+    assert not list(tmp_path.glob("*.journal"))
+    shards.push(pushes(sequence=1))
+    real, full = SnapshotFile.write, shards[1].disk
+
+    def write(file: SnapshotFile, state: ShardState) -> None:
+        if full is not None and file is full._file:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(file, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SnapshotFile, "write", write)
+        replies = shards.push(pushes(sequence=2))
+    assert [type(reply) for reply in replies.values()] == [ShardAck, NotDurable, ShardAck]
+    assert versions(shards) == [2, 1, 2]
+    assert duplicates(shards.push(pushes(sequence=2))) == [True, False, True]
+    assert versions(start(tmp_path, journal=False)) == [2, 2, 2]
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_an_error_in_a_step_refuses_the_push_on_all_shards_and_is_raised(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch, *, journal: bool
+):
+    shards = start(tmp_path, journal=journal)
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Shard, "take_steps", staticmethod(fails))
+        with pytest.raises(RuntimeError, match="a bug"):
+            shards.push(pushes(sequence=1))
+    assert versions(shards) == [0, 0, 0]
+    assert duplicates(shards.push(pushes(sequence=1))) == [False] * 3
 
 
 def test_a_bad_push_of_a_batch_is_refused_alone(tmp_path: Path, start: Start):

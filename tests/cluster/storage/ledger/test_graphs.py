@@ -26,6 +26,11 @@ def network(filters: int) -> Architecture:
     return Architecture("feedforward", (node("a", "conv", "image", height=1, width=1, filters=filters),), ("a",))
 
 
+def rated(rate: float) -> Architecture:
+    """Return a network with an attribute that is equal for numbers of another type, but is not written alike."""
+    return Architecture("feedforward", (node("a", "dropout", "image", rate=rate),), ("a",))
+
+
 BACKWARDS = Architecture(
     "feedforward",
     (node("sum", "add", ("late", "image")), node("late", "relu", "image")),
@@ -101,5 +106,5 @@ def test_outcomes_with_and_without_failure_are_plain_data() -> None:
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: type(space).__name__)
 def test_the_columns_of_an_architecture_are_those_of_its_json(space: Any) -> None:
     sampled = [space.decode(uniform(space.decisions(0), random.Random(seed))) for seed in range(20)]
-    for architecture in (*sampled, BACKWARDS, network(24)):
+    for architecture in (*sampled, BACKWARDS, network(24), *(rated(rate) for rate in (1, 1.0, 0, 0.0))):
         assert columns_of_graph(architecture) == columns_of(architecture.to_json())

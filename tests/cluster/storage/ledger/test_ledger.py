@@ -3,7 +3,7 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 
 from child_trainer.outcome import Cause, Failure, Outcome
 from child_trainer.supernets.jobs import Score, Steps
-from cluster.search.records import BatchResult, Ended, LedgerCall, Verdict
+from cluster.search.records import BatchResult, Ended, EndedAttempt, LedgerCall, Verdict
 from cluster.search.seeding import child_seed
 from cluster.storage.ledger.ledger import Ledger
 from controller.searcher import Lane, Proposal
@@ -64,6 +64,16 @@ def test_a_batch_is_durable(ledger: Ledger, path: Path) -> None:
     assert (batch.replica, batch.number, batch.versions) == (0, 1, (5, 6))
     assert reader.open_batch(1) is None
     reader.close()
+
+
+def test_a_turn_does_not_look_at_the_batches_that_were_learnt_from(ledger: Ledger) -> None:
+    asked: list[str] = []
+    ledger._connection.set_trace_callback(asked.append)
+    ledger.turn(0)
+    ledger._connection.set_trace_callback(None)
+    (query,) = (text for text in asked if "FROM batches" in text and "learned_at" in text)
+    plan = ledger._connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
+    assert [step[-1] for step in plan] == ["SEARCH batches USING INDEX batches_open (replica=?)"]
 
 
 def test_calls_that_share_a_message_are_made_in_order_and_durable_together(ledger: Ledger, path: Path) -> None:
@@ -226,6 +236,51 @@ def test_first_report_on_an_attempt_wins_and_a_late_result_is_only_kept(ledger: 
     ]
     assert ledger.completed() == 0  # only the replica records the child's outcome
     assert ledger.finish(1, outcome(0.5), 0.1).outcome == outcome(0.5)
+
+
+def tables(ledger: Ledger) -> dict[str, list[tuple[object, ...]]]:
+    names = ("children", "attempts", "batches", "totals")
+    return {name: ledger._connection.execute(f"SELECT * FROM {name} ORDER BY 1").fetchall() for name in names}
+
+
+@pytest.mark.parametrize("joined", [True, False])
+@pytest.mark.parametrize(
+    ("cause", "verdicts"),
+    [(None, [Verdict.OUTCOME]), (Cause.CRASHED, [Verdict.RETRY, Verdict.OUTCOME]), (None, [Verdict.NOT_STARTED])],
+)
+def test_an_attempt_that_is_recorded_at_its_end_leaves_the_rows_of_one_that_was_begun_before(
+    cause: Cause | None, verdicts: list[Verdict], joined: bool
+) -> None:
+    found: list[dict[str, list[tuple[object, ...]]]] = []
+    for at_once in (True, False):
+        ledger = Ledger(Path(":memory:"), seed=3, max_children=10, clock=lambda: 7.0)
+        ledger.begin(workers=1)
+        ledger.admit(0, 1, proposals(1), ())
+        with ledger.together() if joined else nullcontext():
+            for number, verdict in enumerate(verdicts, start=1):
+                ended = None if verdict == Verdict.NOT_STARTED else outcome(0.5, cause)
+                attempt = EndedAttempt(1, number, "here", 16, ledger.now(), ended, verdict)
+                for _ in range(2):  # a call that is made twice changes nothing
+                    if at_once:
+                        ledger.record_attempt(attempt)
+                    else:
+                        ledger.start(1, "here", f"1-{number}", batch_size=16)
+                        ledger.end_attempt(f"1-{number}", ended, verdict)
+            if verdicts[-1] == Verdict.OUTCOME:
+                record = ledger.finish(1, outcome(0.5, cause), 0.25)
+                assert (record, record.outcome) == (ledger.history()[0], outcome(0.5, cause))
+        found.append(tables(ledger))
+        found[-1]["seen"] = [(attempt,) for attempt in ledger.attempts(1)]
+        ledger.close()
+    assert found[0] == found[1]
+
+
+def test_an_attempt_is_not_recorded_once_its_child_has_ended(ledger: Ledger) -> None:
+    ledger.admit(0, 1, proposals(1), ())
+    ledger.finish(1, outcome(), 0.5)
+    ledger.record_attempt(EndedAttempt(1, 1, "here", None, 5.0, outcome(0.9), Verdict.OUTCOME))
+    assert ledger.attempts(1) == ()
+    assert ledger.finish(1, outcome(0.9), 0.9).outcome == outcome()
 
 
 def test_a_child_to_be_trained_again_is_sampled_meanwhile(ledger: Ledger, path: Path) -> None:

@@ -3,6 +3,7 @@ import random
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from controller.searchers.policy_gradient.policy_searcher import BASELINE, basel
 from controller.searchers.policy_gradient.reinforce import Reinforce
 from controller.searchers.random_search import RandomSearch
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.nasbench201 import NasBench201Space
 from ps.local import LocalStore
 from ps.store import Group, Layout, Push
 from tests.contracts.searcher import SearcherContract, end, initial, recorded, view
@@ -141,6 +143,45 @@ def test_a_batch_gives_the_mean_of_its_childrens_gradients() -> None:
     together = searcher.learn(children, view(parameters))
     assert torch.allclose(flat(together.gradients, parameters), alone.mean(0), atol=1e-6)
     assert together.gradients[BASELINE].tolist() == pytest.approx([0.3, 1.0])
+
+
+@pytest.mark.parametrize("space", [SPACE, NasBench201Space()])
+@pytest.mark.parametrize("count", [1, 3, 4])
+@pytest.mark.parametrize(
+    "options",
+    [{"entropy_bonus": 0.0}, {"entropy_bonus": 0.001}, {"entropy_bonus": 0.3, "importance_clip": 0.9}],
+)
+def test_children_that_were_just_drawn_have_the_gradient_of_children_that_are_scored(
+    space: Any, count: int, options: dict[str, float]
+) -> None:
+    """To the bit: what is drawn and learnt from at once takes no part in PyTorch's automatic differentiation."""
+    searcher = Reinforce(space, ReinforceOptions(controller_init=0.5, **options))
+    parameters = with_baseline(initial(searcher), 0.4)
+    seen = view(parameters)
+    proposals = searcher.ask(count, replace(seen, rng=random.Random(3)))
+    children = [recorded(i, p, outcome=outcome(0.1), reward=0.1 + 0.21 * i) for i, p in enumerate(proposals)]
+    drawn, scored = searcher.learn(children, seen), searcher.learn(children, seen)
+    assert drawn.figures == scored.figures
+    assert drawn.gradients.keys() == scored.gradients.keys()
+    for name, gradient in drawn.gradients.items():
+        assert torch.equal(gradient, scored.gradients[name]), name
+
+
+@pytest.mark.parametrize("change", ["weights", "in place", "children"])
+def test_children_are_scored_if_they_or_the_weights_are_others_than_were_drawn(change: str) -> None:
+    searcher, fresh = (Reinforce(SPACE, ReinforceOptions(controller_init=0.5)) for _ in range(2))
+    parameters = with_baseline(initial(searcher), 0.4)
+    proposals = searcher.ask(3, view(parameters))
+    if change == "weights":
+        parameters = stale(parameters, 0.1)
+    if change == "in place":
+        parameters["v"].add_(1.0)
+        parameters["start"].add_(1.0)
+    children = [recorded(i, p, outcome=outcome(0.1), reward=0.3 * i) for i, p in enumerate(proposals)]
+    children = children[:2] if change == "children" else children
+    found, expected = searcher.learn(children, view(parameters)), fresh.learn(children, view(parameters))
+    assert found.figures == expected.figures
+    assert all(torch.equal(found.gradients[name], gradient) for name, gradient in expected.gradients.items())
 
 
 def test_children_of_different_depths_share_a_batch() -> None:
