@@ -162,7 +162,7 @@ class Injector(grpc.StreamUnaryClientInterceptor, grpc.UnaryUnaryClientIntercept
             case How.DUPLICATED:
                 send()
                 call = send()
-                assert all(part.duplicate for part in call.result().parts)
+                assert all(part.duplicate for part in call.result().message.parts)
                 with self._turn:
                     self._acked.add((fail.client, fail.push, self.first_of[fail.shard]))
                 return call
@@ -194,7 +194,7 @@ class Injector(grpc.StreamUnaryClientInterceptor, grpc.UnaryUnaryClientIntercept
                 if (fail.client, self.first_of[fail.shard]) == (client, shard) and fail.push < sequence
             ]
         for fail, send in due:
-            assert all(part.duplicate for part in send().result().parts), f"{fail} was applied twice"
+            assert all(part.duplicate for part in send().result().message.parts), f"{fail} was applied twice"
             with self._turn:
                 self._late.remove((fail, send))
 

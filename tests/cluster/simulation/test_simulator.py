@@ -114,7 +114,7 @@ def test_delays_lengthen_a_batch_by_its_number_of_messages() -> None:
     """One replica with one child at a time, and the messages of docs/design/architecture.md in their order."""
     pull, push, training = 2, 2, 2
     ledger_for_replica = 2 * len(["learned and admit", "finish_all and completed"])
-    ledger_for_pool = 2 * len(["start", "end_attempt"])
+    ledger_for_pool = 2 * len(["start"])  # no replica waits for the record of a good attempt's end
     submit_and_outcome = 2
     messages = pull + push + training + ledger_for_replica + ledger_for_pool + submit_and_outcome
     config = learning(search(children=50, replicas=1))

@@ -295,7 +295,7 @@ def test_a_shard_refuses_bad_numbers_for_itself(closing: Closing, data: float):
         rates={"stranger": 0.1} if data == 1e30 else {},
     )
     reply = store._calls.on_shard(0, time.monotonic(), lambda stub, options: stub.Push(iter([request]), **options))
-    names = [part.error.name for part in reply.parts]
+    names = [part.error.name for part in reply.message.parts]
     assert names == (["UnknownParameter"] * 2 if data == 1e30 else ["", "NonFinite"])
     assert [status.clients for status in store.status()] == [int(data != 1e30), 0]
 

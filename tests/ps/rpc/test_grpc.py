@@ -260,7 +260,7 @@ def test_a_hostile_client_cannot_push(
 
     def push_data(stub: Any, options: dict[str, Any]) -> None:
         reply = stub.Push(in_messages(ps_pb2.PushRequest, head, data), **options)
-        if isinstance(ack := push_ack(reply.parts[0]), StoreError):
+        if isinstance(ack := push_ack(reply.message.parts[0]), StoreError):
             raise ack
 
     with pytest.raises(error, match=message):
