@@ -18,7 +18,7 @@ from ps.rpc.frames import Frame
 from ps.rpc.replies import increasing, pulled_part, pushed_part
 from ps.rpc.requests import call_deadline
 from ps.shard.durable_shard import DurableShard
-from ps.shard.messages import ShardAck, ShardPush, ShardValues
+from ps.shard.messages import ShardPush, ShardValues
 from ps.shard.shards import Shards
 from ps.slices import Slices
 from ps.store import Layout
@@ -96,20 +96,19 @@ class Servicer:
                     )
                     for part, gradients in zip(head.parts, slices, strict=True)
                 }
-            acks = self._shards.push({index: push for index, push in pushes.items() if index in self._shards})
+            here = {index: push for index, push in pushes.items() if index in self._shards}
+            pulls = head.pull and len(here) == len(pushes) and self._fits(indices)
+            acks, pulled = self._shards.push_and_pull(here, head.client) if pulls else (self._shards.push(here), None)
             answers = [pushed_part(index, acks.get(index) or self._not_here(index)) for index in indices]
-            if head.pull and all(_is_new(acks.get(index)) for index in indices):
-                return self._pushed_and_pulled(answers, indices, head.client)
-            return ps_pb2.PushReply(parts=answers)
+            if pulled is None:
+                return ps_pb2.PushReply(parts=answers)
+            parts = [pulled_part(index, answer) for index, answer in pulled.items()]
+            values = [one.values.flat for one in pulled.values() if isinstance(one, ShardValues)]
+            return Frame(ps_pb2.PushReply(parts=answers, pulled=parts), next(flat_chunks(values)))
 
-    def _pushed_and_pulled(self, acks: Sequence[Any], indices: Sequence[int], client: str) -> Any:
-        """Return the reply to a push with what its client would pull now, if that fits into the message."""
-        if 4 * sum(sum(self._sizes[index].values()) for index in indices) > CHUNK_BYTES:
-            return ps_pb2.PushReply(parts=acks)
-        pulled = self._shards.pull(dict.fromkeys(indices), [client])
-        parts = [pulled_part(index, answer) for index, answer in pulled.items()]
-        values = [one.values.flat for one in pulled.values() if isinstance(one, ShardValues)]
-        return Frame(ps_pb2.PushReply(parts=acks, pulled=parts), next(flat_chunks(values)))
+    def _fits(self, indices: Sequence[int]) -> bool:
+        """Return whether all values of these shards fit into one message."""
+        return 4 * sum(sum(self._sizes[index].values()) for index in indices) <= CHUNK_BYTES
 
     def Pull(self, request_iterator: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         """Answer a pull from some shards."""
@@ -246,14 +245,6 @@ class Servicer:
         is_finite = are_finite(data.elements)  # if not, the shard that has such an element says which
         pieces: Sequence[Tensor] = data.elements.split(elements)
         return [Slices(part, piece, is_finite=is_finite) for part, piece in zip(sizes, pieces, strict=True)]
-
-
-def _is_new(ack: ShardAck | errors.StoreError | None) -> bool:
-    """Return whether a shard has applied a push now.
-
-    A duplicate may be a copy that the network has delayed: it must not make its client a member again, as a pull does.
-    """
-    return isinstance(ack, ShardAck) and not ack.duplicate
 
 
 def _receive_encoded(first: Any, requests: Iterator[Any], limit: int, context: grpc.ServicerContext) -> bytearray:

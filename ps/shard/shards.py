@@ -3,7 +3,9 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ps.errors import NotDurable, StoreError
@@ -17,6 +19,28 @@ from ps.store import Layout
 _MAX_TOGETHER_BYTES = 16 * 2**20
 """Largest size of the tensors of shards that step together and may share a journal. To write much more twice costs more
 than it saves, and while large shards are written, others should not wait."""
+
+
+@dataclass(slots=True, eq=False)
+class _PushAndPull:
+    """A push whose client pulls what there is after it.
+
+    Attributes:
+        client: whose push it is.
+        acks: of the shards, to come.
+        pulled: what each shard answers to the pull; `None` unless all of them have applied the push now.
+        answered: nothing more comes.
+    """
+
+    client: str
+    acks: Mapping[int, Future[ShardAck]]
+    pulled: dict[int, ShardValues | StoreError] | None = None
+    answered: bool = False
+
+    @property
+    def is_acked(self) -> bool:
+        """Whether every shard has acked or refused the push."""
+        return all(ack.done() for ack in self.acks.values())
 
 
 class Shards(Mapping[int, DurableShard]):
@@ -51,6 +75,8 @@ class Shards(Mapping[int, DurableShard]):
         }
         self._turns = threading.Condition()  # for those who need all shards together
         self._has_turn = False
+        self._pulling: list[_PushAndPull] = []  # those that are not answered; the condition's lock guards it
+        self._clients_wait = layout.consistency.waits
         self._journal: Journal | None = None
         self._file_updates: FileUpdates | None = None
         size_bytes = 4 * sum(sum(shard.sizes.values()) for shard in self._shards.values())
@@ -72,19 +98,13 @@ class Shards(Mapping[int, DurableShard]):
             names: shard -> the slices that are pulled from it; `None` for all of its slices.
             clients, catching_up: see `Shard.pull`.
         """
-        replies: dict[int, ShardValues | StoreError] = {}
         # Between two commits; else it might meet another one at each shard.
         with self._turn() if self._step_together else nullcontext():
-            for index, part in names.items():
-                try:
-                    replies[index] = self._shards[index].pull(part, clients, catching_up=catching_up)
-                except StoreError as error:
-                    replies[index] = error
-        return replies
+            return self._pull(names, clients, catching_up=catching_up)
 
     def push(self, pushes: Mapping[int, ShardPush]) -> dict[int, ShardAck | StoreError]:
         """Return for each shard its ack of its part, or its error; see `DurableShard.push`."""
-        queued = {index: self._shards[index].submit(push) for index, push in pushes.items()}
+        queued = self._submit(pushes)
         if self._step_together:
             with self._turn(lambda: all(reply.done() for reply in queued.values())) as has_turn:
                 if has_turn:
@@ -92,13 +112,61 @@ class Shards(Mapping[int, DurableShard]):
         else:
             for index in pushes:
                 self._shards[index].handle_queue()
-        replies: dict[int, ShardAck | StoreError] = {}
-        for index, reply in queued.items():
+        return _replies(queued)
+
+    def push_and_pull(
+        self, pushes: Mapping[int, ShardPush], client: str
+    ) -> tuple[dict[int, ShardAck | StoreError], dict[int, ShardValues | StoreError] | None]:
+        """Do `push`, and `pull` all of these shards' values if each of them has applied the push now, else `None`.
+
+        Pushes that share a commit share the pull after it, where no client ever waits. (A duplicate may be a copy that
+        the network has delayed: it must not make its client a member again, as a pull does.)
+        """
+        if not self._step_together or self._clients_wait:
+            acks = self.push(pushes)
+            return acks, self.pull(dict.fromkeys(pushes), [client]) if all(map(_is_new, acks.values())) else None
+        one = _PushAndPull(client, self._submit(pushes))
+        with self._turns:
+            self._pulling.append(one)
+        try:
+            with self._turn(lambda: one.answered) as has_turn:
+                if has_turn:
+                    self._handle_queues()
+                    self._answer_pulls()
+        finally:
+            with self._turns:
+                self._pulling = [other for other in self._pulling if other is not one]
+        return _replies(one.acks), one.pulled
+
+    def _submit(self, pushes: Mapping[int, ShardPush]) -> dict[int, Future[ShardAck]]:
+        return {index: self._shards[index].submit(push) for index, push in pushes.items()}
+
+    def _pull(
+        self, names: Mapping[int, Sequence[str] | None], clients: Sequence[str], *, catching_up: bool = False
+    ) -> dict[int, ShardValues | StoreError]:
+        replies: dict[int, ShardValues | StoreError] = {}
+        for index, part in names.items():
             try:
-                replies[index] = reply.result()
+                replies[index] = self._shards[index].pull(part, clients, catching_up=catching_up)
             except StoreError as error:
                 replies[index] = error
         return replies
+
+    def _answer_pulls(self) -> None:
+        """Pull for those whose pushes have just been committed, together for those of the same shards."""
+        with self._turns:
+            acked = [one for one in self._pulling if one.is_acked]
+            self._pulling = [one for one in self._pulling if not one.is_acked]
+        groups: dict[tuple[int, ...], list[_PushAndPull]] = {}
+        for one in acked:
+            if all(map(_is_new, _replies(one.acks).values())):
+                groups.setdefault(tuple(one.acks), []).append(one)
+        for shards, group in groups.items():
+            pulled = self._pull(dict.fromkeys(shards), [one.client for one in group])
+            for number, one in enumerate(group):
+                one.pulled = {index: _of_client(answer, number) for index, answer in pulled.items()}
+        for one in acked:
+            one.answered = True
 
     def close(self) -> None:
         """Close every shard, whatever happens to the others.
@@ -181,3 +249,24 @@ class Shards(Mapping[int, DurableShard]):
 
     def __len__(self) -> int:
         return len(self._shards)
+
+
+def _replies(queued: Mapping[int, Future[ShardAck]]) -> dict[int, ShardAck | StoreError]:
+    """Return each shard's ack or error, once it is there."""
+    replies: dict[int, ShardAck | StoreError] = {}
+    for index, reply in queued.items():
+        try:
+            replies[index] = reply.result()
+        except StoreError as error:
+            replies[index] = error
+    return replies
+
+
+def _is_new(ack: ShardAck | StoreError) -> bool:
+    """Return whether a shard has applied a push now."""
+    return isinstance(ack, ShardAck) and not ack.duplicate
+
+
+def _of_client(pulled: ShardValues | StoreError, number: int) -> ShardValues | StoreError:
+    """Return what a shard answers to one of the clients that share a pull; the values are the same object."""
+    return replace(pulled, applied=(pulled.applied[number],)) if isinstance(pulled, ShardValues) else pulled

@@ -110,6 +110,94 @@ def test_a_push_is_one_write_and_pushes_that_wait_share_the_next(tmp_path: Path,
     assert set(reader.result()) <= {1, 9}, "a reader sees a written state, never one in between"
 
 
+def pulled(answer: tuple[Any, dict[int, Any] | None]) -> list[tuple[int, tuple[int, ...], float]]:
+    """Return what each shard has given with its ack: its version, what it has applied, and its value."""
+    return [(one.version, one.applied, one.values["x"][0].item()) for one in (answer[1] or {}).values()]
+
+
+@pytest.mark.parametrize("leader", ["pulls", "does not pull"])
+def test_pushes_that_share_a_commit_share_the_pull_after_it(
+    tmp_path: Path, start: Start, disk: Disk, monkeypatch: pytest.MonkeyPatch, leader: str
+):
+    shards = start(tmp_path)
+    shards.push(pushes("c3", sequence=1))
+    disk.writes.clear()
+    disk.open.clear()
+    disk.waits.clear()
+    pulls: list[Any] = []
+    pull = Shards._pull
+    monkeypatch.setattr(
+        Shards,
+        "_pull",
+        lambda self, names, clients, **more: pulls.append(clients) or pull(self, names, clients, **more),
+    )
+    with ThreadPoolExecutor(10) as threads:
+        first: Any = (
+            threads.submit(shards.push_and_pull, pushes("first"), "first")
+            if leader == "pulls"
+            else threads.submit(shards.push, pushes("first"))
+        )
+        assert disk.waits.wait(10)
+        others = [threads.submit(shards.push_and_pull, pushes(f"c{n}", sequence=n), f"c{n}") for n in range(1, 9)]
+        until(lambda: all(len(shard._queue) == 8 for shard in shards.values()), "all wait", timeout_s=10)
+        assert not any(one.done() for one in (first, *others))
+        disk.open.set()
+        wait([first, *others], timeout=10)
+    assert disk.writes == [[0, 1, 2]] * 2
+    if leader == "pulls":
+        assert pulled(first.result()) == [(2, (1,), -2.0)] * 3
+        assert pulls.pop(0) == ["first"]
+    assert [sorted(clients) for clients in pulls] == [[f"c{n}" for n in range(1, 9)]]
+    for number, one in enumerate(others, start=1):
+        assert len({ack.version for ack in one.result()[0].values()}) == 1
+        assert pulled(one.result()) == [(10, (number,), -10.0)] * 3
+    assert shards._pulling == []
+
+
+def test_a_push_that_is_a_duplicate_or_failed_brings_no_values_and_nobody_waits_for_them(
+    tmp_path: Path, start: Start, disk: Disk
+):
+    shards = start(tmp_path)
+    assert pulled(shards.push_and_pull(pushes(), "a")) == [(1, (1,), -1.0)] * 3
+    acks, values = shards.push_and_pull(pushes(), "a")
+    assert (duplicates(acks), values) == ([True] * 3, None)
+    mixed = pushes(sequence=2) | {1: ShardPush(client="a", sequence=2, gradients={"x": torch.ones(4)}, seen_version=0)}
+    acks, values = shards.push_and_pull(mixed, "a")
+    assert (type(acks[1]), values) == (ShapeMismatch, None)
+    disk.full = True
+    acks, values = shards.push_and_pull(pushes(sequence=3), "a")
+    assert ([type(ack) for ack in acks.values()], values) == ([NotDurable] * 3, None)
+    disk.full = False
+    assert pulled(shards.push_and_pull(pushes(sequence=3), "a")) == [(3, (3,), -3.0), (2, (3,), -2.0), (3, (3,), -3.0)]
+    assert shards._pulling == []
+
+
+def test_an_error_that_is_not_the_shards_own_keeps_no_other_push_waiting(
+    tmp_path: Path, start: Start, disk: Disk, monkeypatch: pytest.MonkeyPatch
+):
+    shards = start(tmp_path)
+    disk.open.clear()
+    disk.waits.clear()
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("broken")
+
+    with monkeypatch.context() as patched, ThreadPoolExecutor(3) as threads:
+        patched.setattr(Shards, "_pull", broken)
+        first = threads.submit(shards.push_and_pull, pushes("first"), "first")
+        assert disk.waits.wait(10)
+        others = [threads.submit(shards.push_and_pull, pushes(client), client) for client in "ab"]
+        until(lambda: all(len(shard._queue) == 2 for shard in shards.values()), "all wait", timeout_s=10)
+        disk.open.set()
+        wait([first, *others], timeout=10)
+    assert isinstance(first.exception(), RuntimeError)
+    failed = [one for one in others if one.exception()]
+    assert len(failed) == 1
+    assert all(pulled(one.result()) == [] for one in others if one not in failed)
+    assert versions(shards) == [3, 3, 3]
+    assert shards._pulling == []
+
+
 def test_a_push_that_could_not_be_written_is_undone_on_all_shards(tmp_path: Path, start: Start, disk: Disk):
     shards = start(tmp_path)
     shards.push(pushes(sequence=1))
