@@ -39,7 +39,7 @@ class Family:
         if any(OPERATIONS[n.op].channels == "joined" for option in options for n in option.nodes):
             raise ValueError("a family may have no operation that joins channels")
         self._kind: Kind = first.kind
-        self._outputs = first.outputs
+        self._outputs, self._hyperparameters = first.outputs, first.hyperparameters
         self._nodes = list(zip(*(option.nodes for option in options), strict=True))
         if changed := [n.name for n, *others in self._nodes if n.name not in choices and any(o != n for o in others)]:
             raise ValueError(f"no choice decides the node {changed[0]!r}, which differs in a family's networks")
@@ -65,8 +65,9 @@ class Family:
         colours, _ = ranks(list(_taken(self._first, options)))
         graph = self._form(tuple(colours)).filled(list(_taken(self._labels, options)))
         text = f"[{', '.join(_taken(self._texts, options))}]".join(self._text)
-        known = {"id": id_of(self._kind, graph), "digest": digest_of(text)}
-        return Architecture.unchecked(self._kind, tuple(_taken(self._nodes, options)), self._outputs, known=known)
+        known = {"id": id_of(self._kind, graph, self._hyperparameters), "digest": digest_of(text)}
+        nodes = tuple(_taken(self._nodes, options))
+        return Architecture.unchecked(self._kind, nodes, self._outputs, self._hyperparameters, known=known)
 
     def _new_form(self, colours: tuple[int, ...]) -> Form:
         return self._graph.form(list(colours))

@@ -225,7 +225,7 @@ class PoolLedger(Protocol):
         """Record what an attempt gave, or several that were made as one, durably and all together.
 
         Several share their time, see `AttemptLedger.share_time`. With `can_wait` the record may wait a moment, to share
-        a message with others.
+        a message with others. Ends are recorded in the order of the calls.
 
         Returns:
             For each whether this was the first record of its end.

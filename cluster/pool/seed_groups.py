@@ -9,7 +9,8 @@ def seed_groups(children: Iterable[Assignment], most: int) -> list[list[Assignme
     """Divide children into groups of one architecture and different seeds; most groups are of one child.
 
     Groups are formed in the order of the children's ids, whatever that of their arrival: children that were given back
-    together form the same group again, and so can go on from its checkpoint.
+    together form the same group again, and so can go on from its checkpoint, unless another seed of their architecture
+    has come meanwhile and there is room for it in the group: then they begin anew.
 
     Args:
         children: those that wait and may be trained as one with others.

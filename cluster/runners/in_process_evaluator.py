@@ -136,11 +136,11 @@ class InProcessEvaluator:
         key = usual_key(first, len(self._ledger.attempts(first)) + 1)
         keys = [fused_key(key, place) for place in range(len(assignments))]
         with self._ledger.together():
-            for one, key in zip(assignments, keys, strict=True):
-                self._ledger.start(one.child_id, LOCAL_WORKER, key)
+            for one, its_key in zip(assignments, keys, strict=True):
+                self._ledger.start(one.child_id, LOCAL_WORKER, its_key)
         interrupt, stops = None, False
         try:
-            with self._capture(first, key):
+            with self._capture(first, keys[0]):
                 outcomes = seeds.train_together(assignments, preempted=self._preempted)
             stops = self._preempted is not None and self._preempted()
         except KeyboardInterrupt as error:
@@ -148,8 +148,8 @@ class InProcessEvaluator:
             outcomes = [Outcome.failed(Cause.PREEMPTED, "interrupted", seed=one.seed) for one in assignments]
         ended: list[tuple[int, Outcome]] = []
         with self._ledger.together():
-            for one, key, history, outcome in zip(assignments, keys, histories, outcomes, strict=True):
-                record = partial(self._ledger.end_attempt, key)
+            for one, its_key, history, outcome in zip(assignments, keys, histories, outcomes, strict=True):
+                record = partial(self._ledger.end_attempt, its_key)
                 step = self._end(record, history, outcome, preempt_requested=stops)
                 if isinstance(step, Settled):
                     ended.append((one.child_id, step.outcome))
@@ -171,18 +171,20 @@ class InProcessEvaluator:
             return step.outcome
         number = len(attempts) + 1
         record = self._begin(assignment.child_id, number, step.batch_size)
-        try:
-            with self._capture(assignment.child_id, usual_key(assignment.child_id, number)):
+        # The attempt ends within the capture, which keeps what was printed for an attempt that the ledger has: one that
+        # takes no time is there only when it has ended.
+        with self._capture(assignment.child_id, usual_key(assignment.child_id, number)):
+            try:
                 outcome = self._trainer.train(assignment, batch_size=step.batch_size, preempted=self._preempted)
-        except KeyboardInterrupt:  # recorded, because otherwise the attempt would count as lost
-            interrupted = Outcome.failed(Cause.PREEMPTED, "interrupted", seed=assignment.seed)
-            self._end(record, history, interrupted, preempt_requested=True)
-            raise
-        except LostWeights:  # not the child's fault, who has not begun
-            record(None, Verdict.NOT_STARTED)
-            raise
-        stops = self._preempted is not None and self._preempted()
-        step = self._end(record, history, outcome, preempt_requested=stops)
+            except KeyboardInterrupt:  # recorded, because otherwise the attempt would count as lost
+                interrupted = Outcome.failed(Cause.PREEMPTED, "interrupted", seed=assignment.seed)
+                self._end(record, history, interrupted, preempt_requested=True)
+                raise
+            except LostWeights:  # not the child's fault, who has not begun
+                record(None, Verdict.NOT_STARTED)
+                raise
+            stops = self._preempted is not None and self._preempted()
+            step = self._end(record, history, outcome, preempt_requested=stops)
         return step.outcome if isinstance(step, Settled) else None
 
     def _begin(self, child_id: int, number: int, batch_size: int | None) -> RecordEnd:

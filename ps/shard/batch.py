@@ -39,12 +39,13 @@ class Batch:
                 one.reply.set_result(reply)
 
     def refuse(self, reason: str) -> None:
-        """Refuse every push, as nothing of the batch is durable.
+        """Refuse every push that has no answer: no thread may wait for ever for the one that does the work for all.
 
         Each gets an exception of its own, since raising one object in several threads would mix their tracebacks.
         """
         for one in self.queued:
-            one.reply.set_exception(NotDurable(reason))
+            if not one.reply.done():
+                one.reply.set_exception(NotDurable(reason))
 
 
 class PushQueue:

@@ -199,8 +199,11 @@ class DurableShard:
                 batch.reply()
             else:
                 self._roll_back()
-                # No thread may wait for ever, whatever failed in the one that does the work for all.
                 batch.refuse(str(self._reason(failure)))
+        except BaseException as error:
+            # What is durable stays so: the client pushes again, and hears that it is there already.
+            batch.refuse(str(self._reason(error)))
+            raise
         finally:
             self._lock.release()
 

@@ -238,7 +238,10 @@ class Shards(Mapping[int, DurableShard]):
                 shard.write(batch)
             except BaseException as error:
                 failure = error
-        shard.close_batch(batch, failure)
+        try:
+            shard.close_batch(batch, failure)
+        except BaseException as error:  # the others are locked until they are closed, too
+            failure = error
         return failure
 
     def __getitem__(self, index: int) -> DurableShard:

@@ -169,6 +169,11 @@ class Rig:
         time.sleep(0.5)
         return process_of(attempt)
 
+    def ended_attempts(self) -> list[tuple[int, int, str, str | None]]:
+        """Return the attempts once all have ended: a good outcome comes a moment before the record of its attempt."""
+        self.until(lambda: all(verdict for _, _, verdict, _ in self.attempts()), "every attempt has ended")
+        return self.attempts()
+
     def attempts(self) -> list[tuple[int, int, str, str | None]]:
         db = sqlite3.connect(self.path)
         found = db.execute("SELECT child, number, verdict, cause FROM attempts ORDER BY started_at").fetchall()

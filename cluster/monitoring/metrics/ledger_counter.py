@@ -113,7 +113,7 @@ class LedgerCounter:
                 self._open.add(row)
                 if is_other:
                     self._fused.add(row)
-                if number == 1:
+                if number == 1 and not is_other:  # the others of a group begin with its first
                     self._queue_wait.observe(started_at - sampled_at)
             if ended_at is None or row not in self._open:  # a late result of an attempt that has already ended
                 continue

@@ -18,7 +18,7 @@ class ReplicaStore:
     """Passes the calls of one client on to a store; see `ParameterStore`.
 
     A replica that has pushed pulls at once for its next batch. The push brings back these values with its ack, and they
-    answer that pull. Each answers one pull at most, and only if it is the client's next call.
+    answer that pull. Each answers one pull at most, and none after another push or `leave`.
 
     Args:
         store: that the replicas of this process share.

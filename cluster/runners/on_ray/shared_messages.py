@@ -1,7 +1,7 @@
 """Calls between actors that share messages: those that are made while one is on its way share the next.
 
 A message costs Ray about as much for one call as for a hundred, and a hundred that the ledger makes in one transaction
-cost one write to the disk. A call that is alone waits for nothing.
+cost one write to the disk. A call that is alone waits for nothing, unless it may (`MAX_WAIT_S`).
 """
 
 import asyncio
@@ -128,17 +128,18 @@ class SharedMessages(Generic[_Call, _Answer]):
     """Sends the calls of one event loop's tasks, in one message at a time.
 
     Args:
-        send: sends a message with these calls, and returns their answers in the same order.
+        send: sends a message with these calls, and returns their answers, or errors, in the same order. The next
+            message begins after that.
     """
 
-    def __init__(self, send: Callable[[Sequence[_Call]], Awaitable[Sequence[_Answer]]]) -> None:
+    def __init__(self, send: Callable[[Sequence[_Call]], Awaitable[Sequence[_Answer | Exception]]]) -> None:
         self._send = send
         self._waiting: list[tuple[_Call, asyncio.Future[_Answer]]] = []
         self._sending: asyncio.Task[None] | None = None
         self._is_due = False  # whether a call is waiting that is to be sent as soon as no message is on its way
 
     async def __call__(self, call: _Call, *, wait_s: float = 0.0) -> _Answer:
-        """Return the answer to this call; raise the error of the message that had it.
+        """Return the answer to this call; raise its error, or that of the message that had it.
 
         The call may wait so many seconds for one that may not, or for `send`.
         """
@@ -163,13 +164,14 @@ class SharedMessages(Generic[_Call, _Answer]):
             try:
                 answers = await self._send([call for call, _ in sent])
             except Exception as error:
-                for _, answer in sent:
-                    if not answer.done():  # its caller was cancelled
-                        answer.set_exception(error)
-            else:
-                for (_, answer), one in zip(sent, answers, strict=True):
-                    if not answer.done():
-                        answer.set_result(one)
+                answers = [error] * len(sent)
+            for (_, future), one in zip(sent, answers, strict=True):
+                if future.done():  # its caller was cancelled
+                    continue
+                if isinstance(one, Exception):
+                    future.set_exception(one)
+                else:
+                    future.set_result(one)
 
 
 class AwaitedLedger:
@@ -208,17 +210,27 @@ class AwaitedLedger:
 
     async def _make(self, *calls: LedgerCall, wait_s: float = 0.0) -> Sequence[Any]:
         """Make these calls in one transaction, and return their answers."""
-        made = await self._calls(calls, wait_s=wait_s)
-        if made is not _ALONE:
-            return made
-        ledger = actor(LEDGER)
-        return [await getattr(ledger, call.method).remote(*call.arguments, **call.keywords) for call in calls]
+        return await self._calls(calls, wait_s=wait_s)
 
 
-async def _make_all(members: Sequence[Sequence[LedgerCall]]) -> Sequence[Any]:
-    calls = [call for member in members for call in member]
-    answers = await actor(LEDGER).make_all.remote(calls)
-    return [_ALONE] * len(members) if answers is None else _divided(answers, members)
+async def _make_all(members: Sequence[Sequence[LedgerCall]]) -> Sequence[Sequence[Any] | Exception]:
+    """Make the calls of all members in one transaction, or those of each in one of its own if one of them fails."""
+    answers = await actor(LEDGER).make_all.remote([call for member in members for call in member])
+    if answers is not None:
+        return _divided(answers, members)
+    return [await _make_alone(member) for member in members]
+
+
+async def _make_alone(member: Sequence[LedgerCall]) -> Sequence[Any] | Exception:
+    ledger = actor(LEDGER)
+    try:
+        answers = await ledger.make_all.remote(member)
+        if answers is not None:
+            return answers
+        # One of these has failed. By itself it says why.
+        return [await getattr(ledger, call.method).remote(*call.arguments, **call.keywords) for call in member]
+    except Exception as error:
+        return error
 
 
 def _divided(answers: Sequence[Any], members: Sequence[Sequence[LedgerCall]]) -> list[Sequence[Any]]:

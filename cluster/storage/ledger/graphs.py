@@ -44,10 +44,7 @@ def columns_of_graph(architecture: Architecture) -> str:
     nodes = architecture.nodes
     names, inputs = _wiring_json(tuple([n.name for n in nodes]), tuple([n.inputs for n in nodes]))
     ops = _json([n.op for n in nodes])
-    attributes = [
-        _attributes_json(n.attributes, tuple([type(value) for _, value in n.attributes])) if n.attributes else "{}"
-        for n in nodes
-    ]
+    attributes = [_attributes_json(n.attributes, repr(n.attributes)) if n.attributes else "{}" for n in nodes]
     columns = f'{{"name":{names},"op":{ops},"inputs":{inputs},"attributes":[{",".join(attributes)}]}}'
     outputs, hyperparameters = _json(list(architecture.outputs)), dict(architecture.hyperparameters)
     more = f',"hyperparameters":{_json(hyperparameters)}' if hyperparameters else ""
@@ -68,8 +65,8 @@ def _wiring_json(names: tuple[str, ...], inputs: tuple[tuple[str, ...], ...]) ->
 
 
 @lru_cache(maxsize=4096)
-def _attributes_json(attributes: tuple[tuple[str, Value], ...], types: tuple[type, ...]) -> str:
-    """Return the attributes of a node; `types` separates 1, 1.0 and True, which are equal, in the cache."""
+def _attributes_json(attributes: tuple[tuple[str, Value], ...], text: str) -> str:
+    """Return the attributes of a node; in the cache `text` separates 1, 1.0 and True, 0.0 and -0.0, which are equal."""
     return _json(dict(attributes))
 
 

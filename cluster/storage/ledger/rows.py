@@ -30,6 +30,11 @@ CHILD_COLUMNS = (
 RECORD_COLUMNS = f"id, tokens, graph, architecture_id, reward, {OUTCOME_COLUMNS}, log_prob, notes, same_as, job"
 """What `records_of` takes."""
 
+_REAL = ("reward", "metric", "seconds", "log_prob")
+
+_RETURNED = ", ".join(f"CAST({name} AS REAL)" if name in _REAL else name for name in RECORD_COLUMNS.split(", "))
+"""The same for `RETURNING`, with which SQLite gives whole numbers of a real column as integers."""
+
 _OF_CHILD = "(SELECT {} FROM children WHERE id = child)"
 
 ATTEMPT_COLUMNS = ", ".join(
@@ -263,7 +268,7 @@ def end_child(
         " seconds = ?, cause = ?, outcome = ?,"
         " batch_size = (SELECT batch_size FROM attempts WHERE child = ? AND verdict = 'outcome'),"
         " completion = (SELECT coalesce(max(completion), 0) + 1 FROM children)"
-        f" WHERE id = ? RETURNING {RECORD_COLUMNS}",
+        f" WHERE id = ? RETURNING {_RETURNED}",
         (
             "failed" if outcome.failure else "finished",
             now,

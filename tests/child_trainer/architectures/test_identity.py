@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise, product
 from typing import Any
 
@@ -138,3 +139,9 @@ def test_choices_are_independent() -> None:
         wanted = chained(("relu", "sin")[first], ("relu", "sin")[second], "tanh")
         assert family.member(first, second) == wanted
         assert family.member(first, second).id == wanted.id
+
+
+def test_members_have_the_hyperparameters_of_all() -> None:
+    options = [replace(chained(op), hyperparameters=(("dropout", 0.5),)) for op in ("relu", "sin")]
+    member = Family(options, {"n0": 0}).member(1)
+    assert (member, member.id, member.digest) == (options[1], options[1].id, options[1].digest)

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,25 @@ def test_attempts_at_children_that_take_no_time_are_recorded_once_and_alike(ledg
         [("3-1", "local", "outcome", None)],
     ]
     assert [child.outcome for child in ledger.history()] == [outcome for _, outcome in ended]
+
+
+def test_the_ledger_has_an_attempt_that_takes_no_time_when_its_output_is_kept(ledger: Ledger) -> None:
+    known: list[bool] = []
+
+    @contextmanager
+    def capture(child: int, key: str) -> Iterator[None]:
+        yield
+        known.append(key in [attempt.key for attempt in ledger.attempts(child)])
+
+    trainer, policy = (
+        Scripted(GOOD, failed(Cause.DIVERGED)),
+        FailurePolicy(max_attempts=3, by_cause=parse_failure_policy("")),
+    )
+    evaluator = InProcessEvaluator(trainer, ledger, policy, batch_size=32, capture=capture, at_once=True)
+    evaluator.submit(*map(assignment, (1, 2)))
+    with ledger.together():
+        assert [child for child, _ in (*evaluator.completed(), *evaluator.completed())] == [1, 2]
+    assert known == [True, True]
 
 
 def test_a_child_with_an_outcome_on_record_is_not_trained_again(ledger: Ledger) -> None:

@@ -111,7 +111,7 @@ def test_a_retried_child_gives_what_it_would_have_given(open_rig: Open) -> None:
     evaluator.submit(assignment(1))
     os.kill(rig.in_training(1, 1), signal.SIGKILL)
     assert as_undisturbed(dict(gather(evaluator, 1))[1], DIGITS, 1)
-    assert rig.attempts() == [(1, 1, "retry", "crashed"), (1, 2, "outcome", None)]
+    assert rig.ended_attempts() == [(1, 1, "retry", "crashed"), (1, 2, "outcome", None)]
 
 
 def test_an_idle_worker_that_is_told_to_go_is_replaced(open_rig: Open) -> None:
@@ -160,4 +160,4 @@ def test_processes_are_recycled(open_rig: Open) -> None:
     gather(evaluator, 5)
     workers = Counter(rig.history(child)[0].worker for child in range(1, 6))
     assert sorted(workers.values()) == [1, 2, 2]
-    assert [row[2:] for row in rig.attempts()] == [("outcome", None)] * 5
+    assert [row[2:] for row in rig.ended_attempts()] == [("outcome", None)] * 5

@@ -13,6 +13,7 @@ import torch
 
 from ps.errors import NotDurable, ShapeMismatch, StoreUnavailable
 from ps.shard import file_updates
+from ps.shard.durable_shard import DurableShard
 from ps.shard.journal import Content, Journal, journals, records
 from ps.shard.messages import ShardAck, ShardPush, ShardState, ShardValues
 from ps.shard.shard import Shard
@@ -235,6 +236,24 @@ def test_without_a_journal_a_shard_that_could_not_be_written_refuses_alone(
     assert versions(shards) == [2, 1, 2]
     assert duplicates(shards.push(pushes(sequence=2))) == [True, False, True]
     assert versions(start(tmp_path, journal=False)) == [2, 2, 2]
+
+
+def test_an_interrupt_at_the_close_of_one_shard_leaves_none_locked_and_nobody_waiting(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+):
+    shards = start(tmp_path, journal=False)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DurableShard, "_record_order", interrupted)
+        queued = shards._submit(pushes())
+        with pytest.raises(KeyboardInterrupt):
+            shards._handle_queues()
+    assert [type(reply.exception(timeout=0)) for reply in queued.values()] == [NotDurable] * 3
+    assert duplicates(shards.push(pushes())) == [True] * 3  # what was written stays written
+    shards.close()
 
 
 @pytest.mark.parametrize("journal", [True, False])

@@ -59,9 +59,9 @@ def test_a_worker_trains_seeds_as_one_as_the_local_run_does(rig: Rig) -> None:
     ]
     assert [without_time(found[child]) for child in range(1, 7)] == [without_time(each) for each in expected]
     assert [found[child].fused for child in range(1, 7)] == [True] * 3 + [False] * 3
-    given = [child for child, _, verdict, _ in rig.attempts() if verdict == "outcome"]
+    given = [child for child, _, verdict, _ in rig.ended_attempts() if verdict == "outcome"]
     assert sorted(given) == list(range(1, 7))
-    assert sorted((child, verdict) for child, _, verdict, _ in rig.attempts() if verdict != "outcome") == [
+    assert sorted((child, verdict) for child, _, verdict, _ in rig.ended_attempts() if verdict != "outcome") == [
         (5, "void"),
         (6, "void"),
     ]
@@ -75,7 +75,7 @@ def test_a_worker_that_is_killed_with_a_group_loses_no_child_and_none_is_recorde
     assert [ray.get(rig.ledger.attempts.remote(child))[0].verdict for child in (1, 2, 3)] == [None] * 3
     os.kill(process, signal.SIGKILL)
     found = dict(gather(evaluator, 3))
-    assert sorted(rig.attempts()) == [
+    assert sorted(rig.ended_attempts()) == [
         attempt for child in (1, 2, 3) for attempt in ((child, 1, "retry", "crashed"), (child, 2, "outcome", None))
     ]
     assert all(found[child].failure is None and not found[child].fused for child in (1, 2, 3))

@@ -13,8 +13,8 @@ import pytest
 from child_trainer.architectures.architecture import Architecture, node
 from child_trainer.outcome import Outcome
 from cluster.runners.on_ray import shared_messages
-from cluster.runners.on_ray.shared_messages import RemoteLedger, SharedMessages
-from cluster.search.records import BatchResult, Ended, LedgerCall, Turn
+from cluster.runners.on_ray.shared_messages import AwaitedLedger, RemoteLedger, SharedMessages
+from cluster.search.records import AttemptEnd, BatchResult, Ended, LedgerCall, Turn, Verdict
 from cluster.storage.ledger.ledger import Ledger
 from controller.searcher import Proposal
 from tests.waiting import until
@@ -147,6 +147,56 @@ class _Method:
 
     def remote(self, *arguments: Any) -> Callable[[], Any]:
         return lambda: self._call(*arguments)
+
+
+class AwaitedHost:
+    """A ledger's actor for one event loop, which refuses the attempt `bad`; it notes the keys of each message."""
+
+    def __init__(self) -> None:
+        self.messages: list[list[str]] = []
+
+    def __getattr__(self, method: str) -> Any:
+        return _AwaitedMethod(lambda *arguments: self._make(method, arguments))
+
+    async def _make(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        calls: Sequence[LedgerCall] = arguments[0] if method == "make_all" else [LedgerCall(method, arguments)]
+        self.messages.append([call.arguments[0] for call in calls if call.method == "end_attempt"])
+        await asyncio.sleep(0.01)
+        if "bad" not in self.messages[-1]:
+            return [True] * len(calls)
+        if method == "make_all":
+            return None
+        raise ValueError("refused")
+
+
+class _AwaitedMethod:
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.remote = call
+
+
+def test_after_a_refused_message_each_member_has_a_transaction_of_its_own_before_any_later_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host = AwaitedHost()
+    monkeypatch.setattr(shared_messages, "actor", lambda _: host)
+
+    def end(*keys: str) -> asyncio.Task[Sequence[bool]]:
+        ends = [AttemptEnd(key, OUTCOME, Verdict.OUTCOME) for key in keys]
+        return asyncio.create_task(ledger.end(ends))
+
+    async def whole() -> None:
+        first = end("first")
+        await asyncio.sleep(0)
+        shared = [end("k", "k+1"), end("bad")]
+        await asyncio.sleep(0.015)
+        later = end("later")
+        assert [await first, await shared[0], await later] == [[True], [True, True], [True]]
+        with pytest.raises(ValueError, match="refused"):
+            await shared[1]
+
+    ledger = AwaitedLedger()
+    asyncio.run(whole())
+    assert host.messages == [["first"], ["k", "k+1", "bad"], ["k", "k+1"], ["bad"], ["bad"], ["later"]]
 
 
 def test_threads_share_messages_and_one_that_is_refused_is_made_call_by_call(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def test_a_killed_workers_child_is_trained_once_more(rig: Rig) -> None:
     os.kill(process, signal.SIGKILL)
     outcomes = dict(gather(evaluator, 1))
     assert outcomes[1].failure is None
-    assert rig.attempts() == [(1, 1, "retry", "crashed"), (1, 2, "outcome", None)]
+    assert rig.ended_attempts() == [(1, 1, "retry", "crashed"), (1, 2, "outcome", None)]
     assert len({attempt.worker for attempt in ray.get(rig.ledger.attempts.remote(1))}) == 2
 
 
@@ -92,7 +92,7 @@ def test_a_child_that_is_asked_for_twice_is_trained_once(rig: Rig) -> None:
     del first
     second.submit(assignment(1))
     assert dict(gather(second, 1))[1].failure is None
-    assert rig.attempts() == [(1, 1, "outcome", None)]
+    assert rig.ended_attempts() == [(1, 1, "outcome", None)]
 
 
 def test_the_pool_dies_and_its_successor_takes_up_what_is_in_training(rig: Rig) -> None:
@@ -103,7 +103,7 @@ def test_the_pool_dies_and_its_successor_takes_up_what_is_in_training(rig: Rig) 
     ray.kill(rig.pool, no_restart=False)
     outcomes = dict(gather(evaluator, 2))
     assert all(outcome.failure is None for outcome in outcomes.values())
-    assert sorted(row for row in rig.attempts() if row[2] not in ("lost", "void")) == [
+    assert sorted(row for row in rig.ended_attempts() if row[2] not in ("lost", "void")) == [
         (1, 1, "outcome", None),
         (2, 1, "outcome", None),
     ]
@@ -114,7 +114,7 @@ def test_sigterm_gives_the_child_back_and_the_worker_is_started_afresh(rig: Rig)
     evaluator.submit(assignment(1))
     os.kill(rig.in_training(1, 1), signal.SIGTERM)
     assert dict(gather(evaluator, 1))[1].failure is None
-    assert rig.attempts() == [(1, 1, "retry", "preempted"), (1, 2, "outcome", None)]
+    assert rig.ended_attempts() == [(1, 1, "retry", "preempted"), (1, 2, "outcome", None)]
     assert len({attempt.worker for attempt in ray.get(rig.ledger.attempts.remote(1))}) == 2
 
 

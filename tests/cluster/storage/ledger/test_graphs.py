@@ -106,5 +106,5 @@ def test_outcomes_with_and_without_failure_are_plain_data() -> None:
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: type(space).__name__)
 def test_the_columns_of_an_architecture_are_those_of_its_json(space: Any) -> None:
     sampled = [space.decode(uniform(space.decisions(0), random.Random(seed))) for seed in range(20)]
-    for architecture in (*sampled, BACKWARDS, network(24), *(rated(rate) for rate in (1, 1.0, 0, 0.0))):
+    for architecture in (*sampled, BACKWARDS, network(24), *(rated(rate) for rate in (1, 1.0, 0, 0.0, -0.0))):
         assert columns_of_graph(architecture) == columns_of(architecture.to_json())

@@ -300,6 +300,15 @@ def test_a_child_to_be_trained_again_is_sampled_meanwhile(ledger: Ledger, path: 
     db.close()
 
 
+def test_whole_numbers_of_a_record_are_floats_at_once(ledger: Ledger) -> None:
+    ledger.admit(0, 1, [replace(one, log_prob=-1) for one in proposals(1)], ())
+    whole = Outcome(curve=(1,), seconds=2, parameters=3, flops=4, seed=5)
+    for record in (ledger.finish(1, whole, 0), *ledger.history()):
+        assert record.outcome
+        values = (record.reward, record.outcome.metric, record.outcome.seconds, record.log_prob)
+        assert [type(value) for value in values] == [float] * 4
+
+
 @pytest.mark.parametrize("first", ["the replica", "the pool"])
 def test_a_row_is_the_same_whoever_records_the_end_first(ledger: Ledger, path: Path, first: str) -> None:
     ledger.admit(0, 1, proposals(1), ())
