@@ -5,12 +5,12 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.config.run_config import RunConfig
@@ -55,6 +55,9 @@ from controller.searcher import keeps_weights
 
 RETRY_DELAY_S = 0.2
 """Seconds between two calls to a pool that is restarting."""
+
+SETTLING_S = 10.0
+"""Seconds that a run waits at its end for what the pool still records."""
 
 POLL_INTERVAL_S = 1.0
 """Seconds between two checks whether a stop of the run is requested."""
@@ -250,6 +253,9 @@ def _wait(
         elif done:
             ray.get(done)  # a shard host ends only with an error
             ended.remove(done[0])
+    # The pool may record the end of an attempt a moment after the replica has recorded the child, and needs the ledger.
+    with suppress(RayActorError, GetTimeoutError):
+        ray.get(pool.stop.remote(give_back=False), timeout=SETTLING_S)
 
 
 def _end_of(config: RunConfig, folder: RunFolder, seats: Plan) -> Callable[[], EndedEarly | None]:

@@ -98,6 +98,7 @@ def test_a_child_goes_on_elsewhere_from_its_last_state(
     # Which epochs are saved is fixed in tests/child_trainer; the file of the last one lives too short to be seen here.
     assert seen[-1] > saved, "the second worker has saved nothing"
     assert as_undisturbed(found[0][1], DIGITS, 1)
+    rig.ended_attempts()
     first, second = rig.history(1)
     assert (first.verdict, first.cause) == (Verdict.RETRY, cause)
     assert (second.verdict, second.cause) == (Verdict.OUTCOME, None)
@@ -142,6 +143,7 @@ def test_a_stopped_workers_child_is_trained_elsewhere_and_ends_once(open_rig: Op
         os.kill(process, signal.SIGCONT)
     # Ray has ended the process, or ends it now: either way the first outcome stays the only one.
     rig.until(lambda: not Path(f"/proc/{process}").exists(), "the process has gone")
+    rig.ended_attempts()
     first, second = rig.history(1)
     assert first.cause == Cause.CRASHED
     assert first.outcome is not None

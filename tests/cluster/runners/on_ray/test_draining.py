@@ -59,6 +59,7 @@ def test_a_preemption_notice_gives_children_back_before_the_node_ends(
     ((child, *_),) = moved
     evaluator.submit(assignment(3))
     assert all(outcome.failure is None for _, outcome in gather(evaluator, 3))
+    rig.ended_attempts()
     preempted, resumed = rig.history(child)
     assert (preempted.verdict, preempted.cause) == (Verdict.RETRY, Cause.PREEMPTED)
     assert (resumed.verdict, resumed.cause) == (Verdict.OUTCOME, None)
