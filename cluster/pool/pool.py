@@ -15,9 +15,11 @@ The pool's parts:
 
     pool.py             sends orders to workers, and carries out what the pure parts decide
     backlog.py          the children that wait or are in training
+    new_children.py     which of them nobody can have attempted
     seed_groups.py      which of them are trained as one network (pure)
     failure_policy.py   what follows an attempt: another one, or the child's outcome (pure)
     supervision.py      which worker gets which child, and which worker hangs (pure)
+    lack_of_memory.py   whether an attempt lacked memory that another one may have (pure)
     gpu_shares.py       which part of which GPU a child gets, where that is not the same for all (pure)
     protocol.py         the messages to and from workers, and the protocols of workers and ledger
     worker_process.py   the other side: a worker's process; output_*.py and checkpoints.py keep its children's files

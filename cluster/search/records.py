@@ -266,7 +266,8 @@ class AttemptLedger(Protocol):
     def record_attempt(self, attempt: EndedAttempt) -> None:
         """Record an attempt that has ended: what `start` and `end_attempt` would, as its beginning is not durable.
 
-        If it gave the child's outcome, then this must follow in the same `together`, or be recorded apart from it.
+        Within a `together` the record of the child's outcome must follow in the same one, as the attempt has no copy of
+        it; by itself the attempt keeps its own.
         """
         ...
 
