@@ -291,6 +291,12 @@ def _ratio(theirs: Sequence[float], ours: Sequence[float]) -> str:
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
+def _checkout(text: str) -> Path:
+    from benchmarks.command_words import checkout_folder  # not at the top: the loop of an older checkout has no such
+
+    return checkout_folder(text)
+
+
 def main(arguments: Sequence[str]) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
@@ -298,7 +304,9 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help=f"one of {', '.join(CASES)}; default: all")
     parser.add_argument("--data", type=Path, help="the folder that holds fashion-mnist/ and cifar10/; without: digits")
-    parser.add_argument("--before", type=Path, help="a checkout of another commit, whose loop is measured, too")
+    parser.add_argument(
+        "--before", metavar="CHECKOUT", type=_checkout, help="a checkout of another commit, whose loop is measured, too"
+    )
     parser.add_argument(
         "--seeds", type=int, help="trainings by each loop; default: 20 on digits, 2 to 10 on the others"
     )
@@ -317,7 +325,7 @@ def main(arguments: Sequence[str]) -> None:
     print("| network | loop | children a core-hour | to the plain loop | to ours before | to ours now | accuracy |")
     print("|---|---|---|---|---|---|---|")
     for name in names:
-        measure(name, data, given.before and given.before.resolve(), given.seeds, loops)
+        measure(name, data, given.before, given.seeds, loops)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.command_words import checkout_folder
 from benchmarks.exactly_once import isolated
 from benchmarks.scale import Processes
 
@@ -123,9 +124,11 @@ def main(arguments: list[str]) -> None:
     """Measure each size with each checkout in turn, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.children_a_second")
     parser.add_argument("repetitions", type=int, nargs="?", default=REPETITIONS)
-    parser.add_argument("--before", type=Path, help="an earlier checkout to compare with")
+    parser.add_argument(
+        "--before", metavar="CHECKOUT", type=checkout_folder, help="an earlier checkout to compare with"
+    )
     options = parser.parse_args(arguments)
-    codes = ({"before": options.before.resolve()} if options.before else {}) | {"now": HERE}
+    codes = ({"before": options.before} if options.before else {}) | {"now": HERE}
     measured: dict[tuple[Size, str], list[Speed]] = {}
     for size in SIZES:
         for _ in range(options.repetitions):

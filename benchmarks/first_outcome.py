@@ -1,6 +1,6 @@
 """How long a launch takes until its first child's outcome is recorded, and the processor seconds of the whole launch.
 
-    python -m benchmarks.first_outcome [--before DIR] [repetitions]
+    python -m benchmarks.first_outcome [--before CHECKOUT] [repetitions]
 
 The recipe `synthetic`, 4 instant children, in one process (`--local`) and on a Ray of its own: nothing takes time but
 the start. With a checkout of another state of the code, `git worktree add DIR COMMIT`, both are measured in turn, by
@@ -8,6 +8,7 @@ the same Python. Python may keep what it has compiled, as it does unless `PYTHON
 code has run once before. Times are from the start of the process to the end of the first attempt in the ledger.
 """
 
+import argparse
 import os
 import secrets
 import sqlite3
@@ -19,8 +20,7 @@ from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
-from benchmarks.command_words import first_number
-from benchmarks.command_words import words as command_words
+from benchmarks.command_words import checkout_folder
 from benchmarks.exactly_once import isolated
 
 REPETITIONS = 5
@@ -68,13 +68,19 @@ def spread(values: list[float]) -> str:
 
 def main(arguments: list[str]) -> None:
     """Measure, and print the results."""
-    codes = {"now": Path(__file__).parents[1]}
-    if arguments[:1] == ["--before"]:
-        codes = {"before": Path(arguments[1]).resolve(), **codes}
-        arguments = arguments[2:]
-    repetitions = first_number(arguments, REPETITIONS)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.first_outcome",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("repetitions", nargs="?", type=int, default=REPETITIONS, help=f"default: {REPETITIONS}")
+    parser.add_argument(
+        "--before", metavar="CHECKOUT", type=checkout_folder, help="an earlier checkout to compare with"
+    )
+    options = parser.parse_args(arguments)
+    codes = ({"before": options.before} if options.before else {}) | {"now": Path(__file__).parents[1]}
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for repetition in range(repetitions + 1):
+    for repetition in range(options.repetitions + 1):
         for way in WAYS:
             for name, code in codes.items():
                 result = one(code, way)
@@ -88,4 +94,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(command_words(__doc__))
+    main(sys.argv[1:])

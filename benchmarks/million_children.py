@@ -34,6 +34,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from benchmarks.command_words import checkout_folder
 from benchmarks.nasbench201 import table_folder
 from child_trainer.architectures.nasbench201 import CELL_OPERATIONS
 from child_trainer.outcome import Outcome
@@ -340,7 +341,7 @@ def resume(folder: RunFolder, checkout: Path = HERE) -> tuple[float, Spent]:
 def measure_in_turn(folder: RunFolder, config: RunConfig, children: int, repetitions: int, before: Path) -> None:
     """Print the table of one ledger with the code before and now."""
     where = ("--storage-path", str(folder.path.parent))
-    states, lists = {"before": before.absolute(), "now": HERE}, ("children --csv", "pareto")
+    states, lists = {"before": before, "now": HERE}, ("children --csv", "pareto")
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     peak: dict[tuple[str, str], float] = {}
     for _ in range(repetitions):
@@ -375,7 +376,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--repetitions", type=int, default=REPETITIONS)
     parser.add_argument("--keep", help="folder for the runs; those that are there are measured as they are")
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--before", type=Path, help="an earlier checkout to compare with")
+    parser.add_argument(
+        "--before", metavar="CHECKOUT", type=checkout_folder, help="an earlier checkout to compare with"
+    )
     options = parser.parse_args(arguments)
     data = options.data or table_folder(())
     if data is None:

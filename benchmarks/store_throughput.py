@@ -120,7 +120,7 @@ def compare(name: str, rounds: int, against: Path | None) -> dict[str, Times]:
     with isolated() as environment, ExitStack() as stack:
         roles = [("shards", "this code", here), ("ray", "Ray actor", here), ("echo", "gRPC echo", here)]
         if against is not None:
-            roles.insert(1, ("shards", "other checkout", str(against.resolve())))
+            roles.insert(1, ("shards", "other checkout", str(against)))
         systems = [
             stack.enter_context(started(role, name, title, environment | {"PYTHONPATH": path}))
             for role, title, path in roles
@@ -355,9 +355,13 @@ def main(arguments: list[str]) -> None:
     if arguments and arguments[0] in ROLES:
         ROLES[arguments[0]](arguments[1], (CASES | SERVICE)[arguments[1]])
         return
+    from benchmarks.command_words import checkout_folder  # not at the top: an older checkout's process has no such
+
     parser = argparse.ArgumentParser(prog="python -m benchmarks.store_throughput")
     parser.add_argument("--rounds", type=int, default=10, help=f"rounds of {CALLS} pulls and pushes of each system")
-    parser.add_argument("--against", type=Path, help="the root of another checkout of this repository")
+    parser.add_argument(
+        "--against", metavar="CHECKOUT", type=checkout_folder, help="another checkout of this repository, measured, too"
+    )
     parser.add_argument("--service", action="store_true", help="only measure the processor time of calls")
     options = parser.parse_args(arguments)
     if options.service:

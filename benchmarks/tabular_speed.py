@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.command_words import checkout_folder
 from benchmarks.nasbench201 import table_folder
 
 SEARCHES = {
@@ -88,12 +89,14 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("repetitions", type=int, nargs="?", default=REPETITIONS)
     parser.add_argument("folder", metavar="DIR", nargs="?")
-    parser.add_argument("--before", metavar="CHECKOUT", type=Path, help="an earlier checkout to compare with")
+    parser.add_argument(
+        "--before", metavar="CHECKOUT", type=checkout_folder, help="an earlier checkout to compare with"
+    )
     options = parser.parse_args(arguments)
     data = table_folder([str(options.repetitions), *([options.folder] if options.folder else [])])
     if data is None:
         return
-    codes = ({"before": options.before.resolve()} if options.before else {}) | {"now": HERE}
+    codes = ({"before": options.before} if options.before else {}) | {"now": HERE}
     measured: dict[tuple[str, str], list[Rates]] = {}
     for search in SEARCHES:
         for seed in range(1, options.repetitions + 1):

@@ -47,7 +47,17 @@ PARTS = {
 }
 """The data sets that DIR holds, by page."""
 
-TO_RUN = {page: [c for c in commands(page) if c not in EXEMPT or (PATIENT and EXEMPT[c] == MINUTES)] for page in PAGES}
+BENCHMARK = "python -m benchmarks."
+"""Begins, after variables, what measures for minutes: `make bench` runs it."""
+
+
+def _is_run(command: str) -> bool:
+    if BENCHMARK in command:
+        return False
+    return command not in EXEMPT or (PATIENT and EXEMPT[command] == MINUTES)
+
+
+TO_RUN = {page: [*filter(_is_run, commands(page))] for page in PAGES}
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +154,12 @@ def test_every_page_with_commands_is_run_or_exempted() -> None:
     for name in ("README.md", "docs/running.md", "docs/tutorial.md", "docs/compare.md", "docs/faults.md"):
         assert len(found[name]) >= 7, name
     assert sum(map(len, TO_RUN.values())) >= 50
+
+
+def test_each_benchmark_of_a_page_is_there() -> None:
+    named = {name for page in PAGES for name in re.findall(rf"{BENCHMARK}(\w+)".replace(".", r"\."), page.read_text())}
+    assert len(named) >= 20
+    assert not {name for name in named if not (ROOT / "benchmarks" / f"{name}.py").is_file()}
 
 
 def test_no_exemption_is_left_of_a_command_that_no_page_has() -> None:

@@ -70,6 +70,7 @@ def folder(shared_ray: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     for child in (SPEAKS, DIES, IS_SILENT):
         evaluator.submit(assignment(child))
     assert all(outcome.failure is None for _, outcome in gather(evaluator, 3))
+    ray.get(pool.stop.remote(give_back=False))  # it has recorded the attempts, too, then
     yield folder
     end(actors)
     ray.shutdown()
