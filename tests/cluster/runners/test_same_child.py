@@ -49,7 +49,8 @@ def test_on_ray_in_one_process_and_by_hand(shared_ray: str, tmp_path: Path) -> N
 
 
 def test_the_command_has_the_threads_of_the_run(tmp_path: Path) -> None:
-    finish(nascluster("launch", "digits", "--name", "two-threads", "--local", "--threads-per-child", 2, *FLAGS))
+    flags = (*FLAGS, "--max-children", 1, "--epochs", 1)
+    finish(nascluster("launch", "digits", "--name", "two-threads", "--local", "--threads-per-child", 2, *flags))
     assert json.loads((run_folder("two-threads") / "config.json").read_text())["topology"]["threads_per_child"] == 2
     assert " --threads 2" in finish(nascluster("best", "two-threads"))
     best = json.loads(finish(nascluster("best", "two-threads", "--json")))

@@ -157,27 +157,15 @@ def test_a_shard_host_that_cannot_start_again_ends_the_run_with_the_reason(clust
 
 
 def test_a_search_on_digits_joins_the_cluster_it_is_told_of(cluster: str) -> None:
-    small = [
-        "--max-children",
-        10,
-        "--epochs",
-        1,
-        "--train-fraction",
-        0.1,
-        "--shards",
-        3,
-        "--replicas",
-        2,
-        "--children",
-        2,
-    ]
+    small = ["--epochs", 1, "--train-fraction", 0.1, "--shards", 3, "--replicas", 2, "--children", 2]
+    small += ["--max-children", 6, "--num-filters", 24]
     out = finish(nascluster("launch", "digits", "--name", "joined", *small, address=cluster))
     assert f"Joining the Ray cluster at {cluster}" in out
     assert "Finished after" in out
     found = status("joined")
     assert found["state"] == "finished"
-    assert found["children"] == {"sampled": 10, "running": 0, "finished": 10, "failed": 0, "max": 10}
-    assert found["updates"] == 5
+    assert found["children"] == {"sampled": 6, "running": 0, "finished": 6, "failed": 0, "max": 6}
+    assert found["updates"] == 3
     assert found["best"]["parameters"] > 0
     assert len(list((run_folder("joined") / "shards").glob("shard-00?.safetensors"))) == 3
     assert ray.cluster_resources()["CPU"] == 3  # it left the cluster running
