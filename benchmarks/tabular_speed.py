@@ -1,6 +1,6 @@
 """Children of a table per second of one core's time, by searcher.
 
-    python -m benchmarks.tabular_speed [--before CHECKOUT] [repetitions] [DIR]
+    python -m benchmarks.tabular_speed [--before CHECKOUT] [--searches NAME ...] [repetitions] [DIR]
 
 `nascluster launch nasbench201 --local` with its ledger and snapshots in memory if /dev/shm exists: once for few
 children and once for many, each in a process of its own. The difference is the time of the additional children, without
@@ -27,10 +27,17 @@ from benchmarks.nasbench201 import table_folder
 SEARCHES = {
     "random": ("--searcher", "random"),
     "evolution": ("--searcher", "evolution"),
-    "local search": ("--searcher", "local-search"),
-    "REINFORCE": ("--searcher", "reinforce"),
-    "REINFORCE, 16 children to a step": ("--searcher", "reinforce", "--children", "16"),
+    "local-search": ("--searcher", "local-search"),
+    "reinforce": ("--searcher", "reinforce"),
+    "reinforce-16": ("--searcher", "reinforce", "--children", "16"),
+    "ppo": ("--searcher", "ppo"),
+    "grid": ("--searcher", "grid"),
+    "q-learning": ("--searcher", "q-learning"),
+    "progressive": ("--searcher", "progressive"),
+    "bayesian": ("--searcher", "bayesian"),
 }
+"""By name, the options of each searcher that works on the table; of 16, with so many children to a step."""
+
 REPETITIONS = 3
 FEW, MANY = 200, 2_200
 MEMORY = Path("/dev/shm")
@@ -92,13 +99,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--before", metavar="CHECKOUT", type=checkout_folder, help="an earlier checkout to compare with"
     )
+    parser.add_argument(
+        "--searches", metavar="NAME", nargs="+", choices=SEARCHES, default=[*SEARCHES], help="default: all"
+    )
     options = parser.parse_args(arguments)
     data = table_folder([str(options.repetitions), *([options.folder] if options.folder else [])])
     if data is None:
         return
     codes = ({"before": options.before} if options.before else {}) | {"now": HERE}
     measured: dict[tuple[str, str], list[Rates]] = {}
-    for search in SEARCHES:
+    for search in options.searches:
         for seed in range(1, options.repetitions + 1):
             for code, checkout in codes.items():
                 found = rates(search, seed, data.resolve(), checkout)
